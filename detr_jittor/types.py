@@ -1,0 +1,114 @@
+"""What travels between the rooms, with shapes. NumPy only.
+
+B batch, H and W the padded height and width, T objects in a picture, Q queries, C classes, L decoder layers.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Target:
+    """The annotations of one picture, after the transforms."""
+
+    image_id: int
+    labels: np.ndarray  # [T] int64, class numbers in 0 … C-1 (not category ids)
+    boxes: np.ndarray  # [T, 4] float32, (cx, cy, w, h), a fraction of this picture's own size
+    area: np.ndarray  # [T] float32, square pixels after the transforms
+    iscrowd: np.ndarray  # [T] bool
+    size: tuple[int, int]  # (height, width) after the transforms, without padding
+    orig_size: tuple[int, int]  # (height, width) on disk
+    masks: np.ndarray | None = None  # [T, H, W] bool, padded like the batch; only where masks are asked for
+
+
+@dataclass
+class Batch:
+    """Pictures of several sizes, padded at the bottom and on the right to a common size."""
+
+    images: np.ndarray  # [B, 3, H, W] float32, normalised with ImageNet's mean and deviation, zero in the padding
+    mask: np.ndarray  # [B, H, W] bool, true in the padding
+    targets: list[Target]
+    bad_images: list[str] = field(default_factory=list)  # pictures that could not be read, with the reason
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass
+class Outputs:
+    """What the model says, before post-processing."""
+
+    logits: np.ndarray  # [B, Q, C + 1] float32; the last class is "no object"
+    boxes: np.ndarray  # [B, Q, 4] float32, (cx, cy, w, h), a fraction of each picture's own size
+    masks: np.ndarray | None = None  # [B, Q, H / 4, W / 4] float32 logits
+
+
+@dataclass
+class Assignment:
+    """Which query stands for which object, for one picture and one decoder layer."""
+
+    queries: np.ndarray  # [T] int64
+    objects: np.ndarray  # [T] int64
+
+
+@dataclass
+class Detections:
+    """What was found in one picture, in that picture's own pixels, one row a query, best first."""
+
+    image_id: int
+    scores: np.ndarray  # [N] float32
+    labels: np.ndarray  # [N] int64, class numbers; Classes turns them into category ids
+    boxes: np.ndarray  # [N, 4] float32, (x1, y1, x2, y2) in pixels
+    masks: np.ndarray | None = None  # [N, H, W] bool, at the size on disk
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The label ↔ category map of a dataset. It travels in the checkpoint.
+
+    Labels equal the category ids where these are small (as the reference code has it, so that its weights fit);
+    where they are not (the largest above 999), labels count the categories in the order of their ids.
+    """
+
+    category_ids: tuple[int, ...]  # the id of each category, ascending
+    names: tuple[str, ...]  # the name of each category
+    labels: tuple[int, ...]  # the label of each category
+    num_classes: int  # C: the largest label + 1
+
+    @staticmethod
+    def of_categories(categories: list[dict]) -> "Classes":
+        ordered = sorted(categories, key=lambda c: c["id"])
+        ids = tuple(int(c["id"]) for c in ordered)
+        names = tuple(str(c.get("name", c["id"])) for c in ordered)
+        labels = ids if ids and 0 <= ids[0] and ids[-1] <= 999 else tuple(range(len(ids)))
+        return Classes(ids, names, labels, num_classes=max(labels, default=-1) + 1)
+
+    def label_of(self) -> dict[int, int]:
+        """category id → label"""
+        return dict(zip(self.category_ids, self.labels))
+
+    def category_of(self) -> dict[int, int]:
+        """label → category id; a label without a category is absent"""
+        return dict(zip(self.labels, self.category_ids))
+
+    def name_of(self) -> dict[int, str]:
+        """label → class name"""
+        return dict(zip(self.labels, self.names))
+
+    def to_json(self) -> dict:
+        return {"category_ids": list(self.category_ids), "names": list(self.names), "labels": list(self.labels),
+                "num_classes": self.num_classes}
+
+    @staticmethod
+    def from_json(data: dict) -> "Classes":
+        return Classes(tuple(data["category_ids"]), tuple(data["names"]), tuple(data["labels"]), data["num_classes"])
+
+
+@dataclass
+class State:
+    """All that a twin must remember, in NumPy: what a checkpoint holds and what the other twin can load."""
+
+    model: dict[str, np.ndarray]  # parameters and buffers by the reference code's key
+    optimizer: dict[str, tuple[np.ndarray, np.ndarray]]  # trainable parameter → AdamW's (exp_avg, exp_avg_sq)
+    steps: int = 0  # optimizer steps taken (AdamW's bias correction)
