@@ -27,7 +27,8 @@ class ModelConfig:
     backbone_norm: str = option("auto", "batch norm of the backbone: frozen, or trained for a backbone that starts "
                                 "from nothing; auto: frozen with weights, batch without (added)",
                                 ("auto", "frozen", "batch"))
-    backbone_stages: int = option(4, "stages of the ResNet that are used; 3 gives features of stride 16 (added)", (3, 4))
+    backbone_stages: int = option(4, "stages of the ResNet that are used; 3 gives features of stride 16 (added)",
+                                  (3, 4))
     position_embedding: str = option("sine", "position encoding of the picture", ("sine", "learned"))
     enc_layers: int = option(6, "encoder layers")
     dec_layers: int = option(6, "decoder layers")

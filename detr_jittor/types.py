@@ -81,7 +81,7 @@ class Classes:
         ordered = sorted(categories, key=lambda c: c["id"])
         ids = tuple(int(c["id"]) for c in ordered)
         names = tuple(str(c.get("name", c["id"])) for c in ordered)
-        labels = ids if ids and 0 <= ids[0] and ids[-1] <= 999 else tuple(range(len(ids)))
+        labels = ids if ids and ids[0] >= 0 and ids[-1] <= 999 else tuple(range(len(ids)))
         return Classes(ids, names, labels, num_classes=max(labels, default=-1) + 1)
 
     def label_of(self) -> dict[int, int]:
