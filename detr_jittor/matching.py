@@ -1,0 +1,35 @@
+"""Hungarian matching of queries to objects (section 3.1 of the paper), on NumPy costs.
+
+Both twins compute the cost of every decoder layer on their own, fetch it at once, and are matched here.
+"""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from detr_jittor.errors import DetrError
+from detr_jittor.types import Assignment
+
+
+def match(cost: np.ndarray, sizes: list[int]) -> list[list[Assignment]]:
+    """The cheapest one-to-one assignment, for each decoder layer and each picture by itself.
+
+    Args:
+        cost: [L, B, Q, ΣT] cost of every query against the objects of all pictures of the batch, side by side.
+        sizes: T of each picture; they add up to ΣT.
+
+    Returns: `result[layer][picture]`. With more objects than queries, the queries take the cheapest ones.
+
+    Errors: DetrError if a cost is not finite (scipy would raise in its own words, other solvers answer silently).
+    """
+    if not np.isfinite(cost).all():
+        raise DetrError("the matching cost is not finite: the model's outputs have diverged.",
+                        "Lower --lr, or clip the gradients (--clip_max_norm 0.1).")
+    ends = np.cumsum(sizes)
+    return [[assignment(layer[picture, :, end - size:end]) for picture, (size, end) in enumerate(zip(sizes, ends))]
+            for layer in cost]
+
+
+def assignment(cost: np.ndarray) -> Assignment:
+    """[Q, T] → the cheapest assignment, queries ascending as scipy returns them."""
+    queries, objects = linear_sum_assignment(cost)
+    return Assignment(queries.astype(np.int64), objects.astype(np.int64))
