@@ -103,6 +103,8 @@ class RunConfig:
     frozen_weights: str | None = option(None, "train only the mask head, on top of this checkpoint")
     world_size: int = option(1, "number of processes")
     dist_url: str = option("env://", "where the processes meet")
+    dropout_masks: str = option("native", "dropout masks of the PyTorch twin: its own random numbers, or those that "
+                                "the Jittor twin makes, so that runs can be compared (added)", ("native", "shared"))
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
 
 

@@ -1,0 +1,45 @@
+"""AdamW in two groups with clipping by the global norm (arXiv 1711.05101)."""
+
+import torch
+
+from detr_jittor.config import OptimConfig
+from detr_jittor.parameters import in_backbone
+
+
+class Optimizer:
+    """Weight decay is decoupled; the backbone has a learning rate of its own."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], config: OptimConfig):
+        self.parameters = parameters
+        self.config = config
+        self.lrs = [config.lr, config.lr_backbone]
+        groups = [[p for n, p in parameters.items() if in_backbone(n) == backbone] for backbone in (False, True)]
+        self.adamw = torch.optim.AdamW([{"params": g, "lr": lr} for g, lr in zip(groups, self.lrs)],
+                                       weight_decay=config.weight_decay)
+
+    def step(self, loss, lr_factor: float) -> float:
+        """Backpropagate, clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+        for group, lr in zip(self.adamw.param_groups, self.lrs):
+            group["lr"] = lr * lr_factor
+        self.adamw.zero_grad()
+        loss.backward()
+        limit = self.config.clip_max_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
+        if norm < float("inf"):
+            self.adamw.step()
+        return norm
+
+    def state(self) -> tuple[dict, int]:
+        """{name: (exp_avg, exp_avg_sq)} in NumPy, and the number of steps taken"""
+        moments = {n: self.adamw.state[p] for n, p in self.parameters.items() if p in self.adamw.state}
+        steps = max((int(m["step"]) for m in moments.values()), default=0)
+        numpy = {n: (m["exp_avg"].cpu().numpy().copy(), m["exp_avg_sq"].cpu().numpy().copy())
+                 for n, m in moments.items()}
+        return numpy, steps
+
+    def load(self, moments: dict, steps: int) -> None:
+        for name, (exp_avg, exp_avg_sq) in moments.items():
+            p = self.parameters[name]
+            self.adamw.state[p] = {"step": torch.tensor(float(steps)),
+                                   "exp_avg": torch.as_tensor(exp_avg, dtype=p.dtype, device=p.device).clone(),
+                                   "exp_avg_sq": torch.as_tensor(exp_avg_sq, dtype=p.dtype, device=p.device).clone()}

@@ -1,0 +1,102 @@
+"""The PyTorch twin: what the engine sees of this folder."""
+
+import numpy as np
+import torch
+
+from detr_jittor.config import Config
+from detr_jittor.parameters import initial_values, is_trained
+from detr_jittor.pt.criterion import Criterion
+from detr_jittor.pt.detr import DETR
+from detr_jittor.pt.dropout import seed_dropout
+from detr_jittor.pt.optim import Optimizer
+from detr_jittor.statedict import check_state
+from detr_jittor.types import Batch, Outputs, State
+
+
+class PyTorchTwin:
+    name = "pytorch"
+    checkpoint_suffix = ".pth"
+    kernels = "PyTorch's own"
+
+    def __init__(self, config: Config, num_classes: int):
+        self.config = config
+        self.device = choose_device(config.run.device)
+        torch.manual_seed(config.run.seed)
+        self.model = DETR(config.model, num_classes).to(self.device)
+        self.criterion = Criterion(config.loss, num_classes)
+        self.trained = {n: p for n, p in self.model.named_parameters() if is_trained(n, config)}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in self.trained)
+        self.n_parameters = sum(p.numel() for p in self.trained.values())
+        self.optimizer = Optimizer(self.trained, config.optim)
+        shapes = {n: tuple(v.shape) for n, v in self.model.state_dict().items()}
+        self.load(State(initial_values(shapes, config.run.seed), {}))
+
+    def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
+        """See `twin.Twin.train_step`."""
+        self.model.train()
+        torch.manual_seed(seed)
+        seed_dropout(self.model, seed if self.config.run.dropout_masks == "shared" else None)
+        names, values, loss, _ = self.losses(batch)
+        if not torch.isfinite(loss):
+            return self.log(names, values, loss, float("nan"))
+        norm = self.optimizer.step(loss, lr_factor)
+        return self.log(names, values, loss, norm)
+
+    def forward(self, batch: Batch):
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer"""
+        dtype = next(self.model.parameters()).dtype
+        return self.model(torch.as_tensor(batch.images, dtype=dtype, device=self.device),
+                          torch.as_tensor(batch.mask, device=self.device))
+
+    def losses(self, batch: Batch, indices=None):
+        """(names, values, weighted sum, outputs) of one batch, with gradients"""
+        logits, boxes = self.forward(batch)
+        first = -1 if self.config.loss.no_aux_loss else 0
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices)
+        weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
+        return names, values, (values * weights).sum(), (logits, boxes)
+
+    def log(self, names, values, loss, norm: float) -> dict[str, float]:
+        return {"loss": loss.item(), **dict(zip(names, values.tolist())), "grad_norm": norm}
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
+        """See `twin.Twin.evaluate`."""
+        self.model.eval()
+        names, values, loss, (logits, boxes) = self.losses(batch)
+        log = self.log(names, values, loss, 0.0)
+        del log["grad_norm"]
+        return Outputs(logits[-1].cpu().numpy(), boxes[-1].cpu().numpy()), log
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Outputs:
+        """See `twin.Twin.predict`."""
+        self.model.eval()
+        logits, boxes = self.forward(batch)
+        return Outputs(logits[-1].cpu().numpy(), boxes[-1].cpu().numpy())
+
+    def state(self) -> State:
+        """See `twin.Twin.state`."""
+        moments, steps = self.optimizer.state()
+        return State({n: v.cpu().numpy().copy() for n, v in self.model.state_dict().items()}, moments, steps)
+
+    def load(self, state: State) -> None:
+        """See `twin.Twin.load`."""
+        own = self.model.state_dict()
+        check_state(state, {n: tuple(v.shape) for n, v in own.items()}, set(self.trained))
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(torch.as_tensor(np.asarray(state.model[name])))
+        self.optimizer.load(state.optimizer, state.steps)
+
+    def to_float64(self) -> "PyTorchTwin":
+        """Compute in float64 from here on: the truth that both twins are measured against."""
+        torch.set_default_dtype(torch.float64)
+        self.model.double()
+        return self
+
+
+def choose_device(wanted: str) -> torch.device:
+    """auto: the GPU if there is one. `cuda` without a GPU is answered by the command line."""
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
