@@ -1,0 +1,66 @@
+"""COCO's average precision through faster-coco-eval, which gives pycocotools' numbers."""
+
+import numpy as np
+from faster_coco_eval import COCO
+from faster_coco_eval.core import mask as rle
+from faster_coco_eval.core.faster_eval_api import COCOeval_faster
+
+from detr_jittor.evaluate.summary import ClassSummary, Summary
+from detr_jittor.types import Classes, Detections
+
+
+class CocoEvaluator:
+    """Collects detections and holds them against a dataset's annotations.
+
+    Every picture of the dataset counts, also those for which nothing was added. A picture that is added twice, as
+    samplers of several processes do to fill the last batch, counts once.
+    """
+
+    def __init__(self, index, iou_type: str = "bbox"):
+        """
+        Args:
+            index: a `data.coco.CocoIndex`.
+            iou_type: "bbox", or "segm" to measure the overlap of masks.
+        """
+        self.classes: Classes = index.classes
+        self.iou_type = iou_type
+        self.truth = COCO(index.ground_truth())
+        self.results: dict[int, list[dict]] = {}
+
+    def add(self, detections: list[Detections]) -> None:
+        """Take in the detections of some pictures. Labels that stand for no category are left out, as COCO does."""
+        category_of = self.classes.category_of()
+        for of_picture in detections:
+            self.results[of_picture.image_id] = [
+                {"image_id": of_picture.image_id, "category_id": category_of[label],
+                 "score": float(of_picture.scores[i]), **self.shape(of_picture, i)}
+                for i, label in enumerate(of_picture.labels.tolist()) if label in category_of]
+
+    def shape(self, of_picture: Detections, i: int) -> dict:
+        if self.iou_type == "segm":
+            return {"segmentation": rle.encode(np.asfortranarray(of_picture.masks[i], np.uint8))}
+        x1, y1, x2, y2 = of_picture.boxes[i].tolist()
+        return {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+
+    def summarize(self) -> Summary:
+        """The twelve numbers and each class's own."""
+        found = self.truth.loadRes([record for records in self.results.values() for record in records])
+        evaluation = COCOeval_faster(self.truth, found, self.iou_type, print_function=lambda *_: None)
+        evaluation.run()
+        return Summary([float(number) for number in evaluation.stats], self.by_class(evaluation), self.iou_type)
+
+    def by_class(self, evaluation: COCOeval_faster) -> list[ClassSummary]:
+        precision = evaluation.eval["precision"][..., 0, -1]  # [thresholds, recalls, classes], all areas, 100 a picture
+        objects = dict.fromkeys(self.classes.category_ids, 0)
+        for annotation in self.truth.dataset["annotations"]:
+            objects[annotation["category_id"]] += not annotation.get("iscrowd", 0)
+        name_of = dict(zip(self.classes.category_ids, self.classes.names))
+        return [ClassSummary(int(category), name_of[category], objects[category],
+                             ap=mean(precision[:, :, k]), ap50=mean(precision[0, :, k]))
+                for k, category in enumerate(evaluation.params.catIds)]
+
+
+def mean(precision: np.ndarray) -> float:
+    """The mean where it is defined, −1 where nothing is (a class without objects)."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else -1.0
