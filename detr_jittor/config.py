@@ -85,6 +85,7 @@ class DataConfig:
     augmentation: str = option("full", "training pictures: full as in the paper, flip only, or none (added)",
                                ("full", "flip", "none"))
     num_workers: int = option(2, "processes that read pictures")
+    max_bad_images: int = option(10, "stop when more pictures than this cannot be read; each is left out (added)")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class RunConfig:
     output_dir: str = option("", "folder for logs and checkpoints; none: nothing is written")
     device: str = option("auto", "cpu, cuda, or auto: the GPU where the framework can use one")
     seed: int = option(42, "seed of everything random")
-    resume: str = option("", "checkpoint to go on from, of either framework")
+    resume: str = option("", "checkpoint to go on from, of either framework; auto: the newest in output_dir, if any")
+    save_every_steps: int = option(0, "write a checkpoint every so many steps too; 0: only after an epoch (added)")
     start_epoch: int = option(0, "number of the first epoch")
     eval: bool = option(False, "evaluate and stop")
     backbone_weights: str = option("auto", "ImageNet weights of the backbone: auto (download once), none, or a file "
