@@ -60,60 +60,59 @@ class Criterion:
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
         """
-        labels = torch.as_tensor(np.concatenate([t.labels for t in targets]), device=logits.device)
+        labels = np.concatenate([t.labels for t in targets])  # [ΣT]
         target_boxes = np.concatenate([t.boxes for t in targets])
-        target_boxes = torch.as_tensor(target_boxes, device=logits.device, dtype=boxes.dtype)
+        target_boxes = torch.as_tensor(target_boxes, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
         sizes = [len(t.labels) for t in targets]
         if indices is None:
             with torch.no_grad():
                 cost = self.matching_cost(logits, boxes, labels, target_boxes)
             indices = match(cost.cpu().numpy(), sizes)
-        layer, picture, query, matched = flat_indices(indices, sizes)
-        num_boxes = max(sum(sizes), 1)
+        pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
+        wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
+        wanted.reshape(-1)[pairs] = labels[matched]
         losses = {
-            "loss_ce": self.loss_labels(logits, labels, layer, picture, query, matched),
-            **self.loss_boxes(boxes, target_boxes, layer, picture, query, matched, num_boxes),
-            **self.cardinality_error(logits, sizes),
+            "loss_ce": self.loss_labels(logits, wanted),
+            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum(sizes), 1)),
+            "cardinality_error": self.cardinality_error(logits, sizes),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
-        names.append("class_error")
-        error = self.class_error(logits, labels, layer, picture, query, matched)
-        return names, torch.cat([*losses.values(), error]), indices
+        error = self.class_error(logits[-1], wanted[-1])
+        return [*names, "class_error"], torch.cat([*losses.values(), error]), indices
 
-    def loss_labels(self, logits, labels, layer, picture, query, matched):
-        """Cross entropy with weight eos_coef on "no object" and the weighted mean → [L]"""
-        target = torch.full(logits.shape[:3], self.num_classes, device=logits.device)  # [L, B, Q]
-        target[layer, picture, query] = labels[matched]
-        weight = torch.ones(self.num_classes + 1, dtype=logits.dtype, device=logits.device)
-        weight[-1] = self.config.eos_coef
-        weight = weight[target]  # [L, B, Q]
-        entropy = -F.log_softmax(logits, -1).gather(3, target[..., None])[..., 0]  # [L, B, Q]
+    def loss_labels(self, logits, wanted: np.ndarray):
+        """Cross entropy with weight eos_coef on "no object" and the weighted mean.
+
+        Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
+        """
+        weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
+        weight = torch.as_tensor(weight, device=logits.device, dtype=logits.dtype)  # [L, B, Q]
+        wanted = torch.as_tensor(wanted, device=logits.device)
+        entropy = -F.log_softmax(logits, -1).gather(3, wanted[..., None])[..., 0]  # [L, B, Q]
         return (weight * entropy).sum((1, 2)) / weight.sum((1, 2))
 
-    def loss_boxes(self, boxes, target_boxes, layer, picture, query, matched, num_boxes: float):
+    def loss_boxes(self, boxes, target_boxes, pairs: np.ndarray, matched: np.ndarray, num_boxes: float):
         """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each"""
-        predicted = boxes[layer, picture, query].view(len(boxes), -1, 4)  # [L, M, 4]
-        wanted = target_boxes[matched].view(len(boxes), -1, 4)  # [L, M, 4]
-        distance = (predicted - wanted).abs().sum((1, 2)) / num_boxes
-        giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted))  # [L, M]
+        layers = len(boxes)
+        predicted = boxes.reshape(-1, 4)[pairs].view(layers, -1, 4)  # [L, M, 4]
+        target_boxes = target_boxes[matched].view(layers, -1, 4)  # [L, M, 4]
+        distance = (predicted - target_boxes).abs().sum((1, 2)) / num_boxes
+        giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
     @torch.no_grad()
     def cardinality_error(self, logits, sizes: list[int]):
         """How many objects are predicted too many or too few, mean over the pictures → [L]; logged only"""
         predicted = (logits.argmax(-1) != self.num_classes).sum(2)  # [L, B]
-        wanted = torch.as_tensor(sizes, device=logits.device)
-        return {"cardinality_error": (predicted - wanted).abs().to(logits.dtype).mean(1)}
+        wanted = torch.as_tensor(sizes, device=logits.device)  # [B]
+        return (predicted - wanted).abs().to(logits.dtype).mean(1)
 
     @torch.no_grad()
-    def class_error(self, logits, labels, layer, picture, query, matched):
-        """Percentage of the last layer's matched queries with a wrong class → [1]; logged only"""
-        last = layer == len(logits) - 1
-        if not last.any():
-            return logits.new_full((1,), 100.0)
-        predicted = logits[-1, picture[last], query[last]].argmax(-1)
-        right = (predicted == labels[matched[last]]).to(logits.dtype)
-        return 100 - 100 * right.mean()[None]
+    def class_error(self, logits, wanted: np.ndarray):
+        """Percentage of matched queries with a wrong class, of one layer: [B, Q, C + 1], [B, Q] → [1]; logged only"""
+        matched = wanted != self.num_classes
+        wrong = (logits.argmax(-1).cpu().numpy() != wanted)[matched]
+        return logits.new_tensor([100 * wrong.mean() if len(wrong) else 100.0])
 
     def weights(self, names: list[str]) -> np.ndarray:
         """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
@@ -123,9 +122,9 @@ class Criterion:
         return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
 
 
-def flat_indices(indices, sizes: list[int]):
-    """The matched pairs of all layers as four NumPy vectors [L·M]: layer, picture, query, object of the batch."""
+def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
+    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
     start = np.cumsum([0, *sizes])
-    rows = [(np.full_like(a.queries, layer), np.full_like(a.queries, picture), a.queries, a.objects + start[picture])
+    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
             for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
     return tuple(np.concatenate(column) for column in zip(*rows))
