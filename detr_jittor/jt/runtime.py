@@ -1,14 +1,16 @@
 """`from detr_jittor.jt.runtime import jt`: Jittor, imported in such a way that it works on a bare machine.
 
 Every file in this room imports Jittor from here and nowhere else, so that the preparation cannot come too late.
-What is decided is in machine.py; here it is carried out, for this process only.
+machine.py decides, here it is carried out, and only for this process: environment variables are put back.
 """
 
 import contextlib
 import os
+import re
 import ssl
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from detr_jittor.errors import DetrError
 from detr_jittor.jt import onednn
@@ -16,34 +18,26 @@ from detr_jittor.jt.machine import Plan, make_plan, needs_onednn
 
 
 def prepare() -> Plan:
-    """Set the environment and place oneDNN, so that `import jittor` works. What the user has set himself stays."""
+    """Decide how to start Jittor, place oneDNN and say what is mended. Errors: DetrError."""
     plan = make_plan()
-    for name, value in plan.variables.items():
-        os.environ.setdefault(name, value)
-    if needs_onednn(plan):
+    if needs_onednn():
         try:
             onednn.place(plan.home)
         except OSError as error:
             raise DetrError(f"oneDNN cannot be put into {onednn.folder(plan.home)} ({error.strerror}).",
-                            "Free some disk space (detr-jittor doctor says how much is needed).") from None
+                            "It takes 40 MB of disk; Jittor's cache some hundred more.") from None
     for note in plan.notes:
-        print(f"detr-jittor: {note}", file=sys.stderr)
+        say(note)
     return plan
 
 
-def onednn_paths() -> tuple[Path, Path] | None:
-    """The folders of oneDNN's headers and library that this process uses, None where there is no oneDNN 2.6.
-
-    Compile with `-I"include"` and `-L"lib" -ldnnl`: Jittor adds the run path, and the library is the one that
-    Jittor's own operators have loaded.
-    """
-    place = onednn.folder(plan.home)
-    return (place / "include", place / "lib") if onednn.is_complete(place) else None
+def say(line: str) -> None:
+    print(f"detr-jittor: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def environment(**variables: str | None):
-    """Set variables (None: unset them) for a while."""
+def environment(variables: dict[str, str | None]):
+    """Set environment variables (None: unset) for a while."""
     before = {name: os.environ.get(name) for name in variables}
     try:
         change_environment(variables)
@@ -60,26 +54,60 @@ def change_environment(variables: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def import_jittor(plan: Plan):
-    """Import Jittor with `plan.home` as its home.
+def import_jittor(plan: Plan) -> ModuleType:
+    """Import Jittor as planned.
 
-    JITTOR_HOME stays unset meanwhile, because Jittor writes it to a file and obeys it ever after.
+    Errors: DetrError if it does not start, with the last line of its reason; `detr-jittor doctor` looks for the cause.
     """
+    torch_was_first = "torch" in sys.modules and "jittor" not in sys.modules
     certificates = ssl._create_default_https_context
-    log_silent = os.environ.get("log_silent", "1")
     try:
-        with environment(HOME=str(plan.home), JITTOR_HOME=None, log_silent=log_silent):
+        with environment(plan.variables), quiet():
             import jittor
-    except SystemExit:
+    except SystemExit:  # after a change in its own files Jittor rebuilds itself and stops with status 0
         raise DetrError("Jittor was updated and has rebuilt itself.", "Run the same command again.") from None
-    except DetrError:
-        raise
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[-1]
         raise DetrError(f"Jittor does not start: {reason}", "Run: detr-jittor doctor") from error
     finally:
-        ssl._create_default_https_context = certificates  # Jittor switches verification off for the whole process
+        ssl._create_default_https_context = certificates  # Jittor stops checking certificates in the whole process
+    if torch_was_first and len(openmp_libraries()) > 1:
+        say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
+            "in this process. Import jittor first.")
     return jittor
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without Jittor's log at the start, unless the user asks for it. Its progress in compiling goes to stderr."""
+    import jittor_utils
+
+    if "log_silent" in os.environ or "log_v" in os.environ:
+        yield
+        return
+    if not list(Path(jittor_utils.cache_path).glob("jittor_core*.so")):
+        say("compiling Jittor's core; this happens once and takes about two minutes.")
+    jittor_utils.LOG.log_v = -1  # for the Python side; log_silent would hide the progress, too
+    with environment({"log_silent": "1"}), contextlib.redirect_stdout(sys.stderr):  # log_silent: for the C++ side
+        yield
+    jittor_utils.LOG.log_v = 0
+    sys.modules["jittor"].flags.log_silent = 0
+
+
+def openmp_libraries() -> set[str]:
+    """The OpenMP libraries that are loaded in this process; each has a pool of threads of its own."""
+    maps = Path("/proc/self/maps")
+    return set(re.findall(r"/\S*/lib(?:gomp|iomp5|omp)[-.]\S*", maps.read_text())) if maps.exists() else set()
+
+
+def onednn_paths() -> tuple[Path, Path] | None:
+    """The folders of the headers and of the library of oneDNN 2.6 in this process, None where there is none.
+
+    Compile with `-I"headers"` and link with `-L"library" -ldnnl`: Jittor adds the run path, and its own operators use
+    the same library.
+    """
+    place = onednn.folder(plan.home)
+    return (place / "include", place / "lib") if onednn.is_complete(place) else None
 
 
 plan = prepare()
