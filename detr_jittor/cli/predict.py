@@ -1,0 +1,134 @@
+"""`detr-jittor predict`: the objects in pictures, drawn and as JSON."""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detr_jittor.checkpoint import store
+from detr_jittor.config import Config, read_config
+from detr_jittor.data.decode import read_image
+from detr_jittor.errors import DetrError
+from detr_jittor.predictor import Predictor
+from detr_jittor.report.pictures import draw_detections
+from detr_jittor.types import Classes, Detections
+
+HELP = "find objects in pictures; writes them drawn and as predictions.json"
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
+    parser.add_argument("--resume", required=True, metavar="CKPT", help="checkpoint of either framework")
+    parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
+    parser.add_argument("--threshold", type=float, default=0.7, help="smallest score that is shown (default 0.7)")
+    parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
+    parser.add_argument("--min_size", type=int, help="short side of the pictures (default: the checkpoint's)")
+    parser.add_argument("--max_size", type=int, help="longest side of the pictures (default: the checkpoint's)")
+    parser.add_argument("--config", metavar="FILE", help="config.json, for a checkpoint that holds none")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.threshold <= 1:
+        raise DetrError(f"--threshold {args.threshold} is no score.", "Give a number from 0 to 1.")
+    folder = Path(args.output_dir)
+    files = picture_files(args.pictures)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    drawings = drawing_names(files, folder)
+    checkpoint = store.load(args.resume)
+    predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
+    records = []
+    for file, drawing in zip(files, drawings):
+        try:
+            pixels = read_image(file, upright=True)
+        except DetrError as error:
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        found = predictor.detect(pixels, args.threshold)
+        with writing(folder):
+            draw_detections(Image.fromarray(pixels), found.boxes, found.labels, found.scores,
+                            predictor.classes.name_of()).save(drawing, quality=95)
+        records.append(record_of(file, drawing, pixels, found, predictor.classes))
+        print(f"{file}: {len(found.scores)} objects")
+    if not records:
+        raise DetrError(f"none of the {len(files)} pictures could be read.", "Pass other pictures.")
+    with writing(folder):
+        (folder / "predictions.json").write_text(json.dumps(records, indent=1, ensure_ascii=False), "utf-8")
+    print(f"{len(records)} pictures drawn in {folder}, their objects in {folder / 'predictions.json'}")
+    if len(records) < len(files):
+        print(f"{len(files) - len(records)} of {len(files)} pictures could not be read")
+    return 0
+
+
+def config_for(checkpoint: store.Checkpoint, args: argparse.Namespace) -> Config:
+    """The checkpoint's settings with those of the command line."""
+    config = read_config(args.config) if args.config else checkpoint.config
+    if config is None:
+        raise DetrError(f"{args.resume}: holds no settings of the model.", "Pass its config.json with --config.")
+    sizes = {name: getattr(args, name) for name in ("min_size", "max_size") if getattr(args, name) is not None}
+    return config.replace(framework=args.framework, device=args.device, **sizes)
+
+
+def picture_files(arguments: list[str]) -> list[Path]:
+    """The pictures, each once; of a folder those directly in it, by name.
+
+    Errors: DetrError for a folder without pictures. A file that is missing is told like one that cannot be read.
+    """
+    files: list[Path] = []
+    for argument in map(Path, arguments):
+        if not argument.is_dir():
+            files.append(argument)
+            continue
+        inside = sorted(f for f in argument.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+        if not inside:
+            raise DetrError(f"{argument}: no pictures in this folder.",
+                            f"Pass one that holds {', '.join(sorted(SUFFIXES))}.")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def drawing_names(files: list[Path], folder: Path) -> list[Path]:
+    """Where each drawing goes: the picture's name as .jpg, with a number where several pictures share it.
+
+    Errors: DetrError if a drawing would replace one of the pictures.
+    """
+    drawings: list[Path] = []
+    taken = set()
+    for file in files:
+        stem, number = file.stem, 1
+        while stem.lower() in taken:
+            number += 1
+            stem = f"{file.stem}-{number}"
+        taken.add(stem.lower())
+        drawings.append(folder / f"{stem}.jpg")
+    sources = {file.resolve() for file in files}
+    if replaced := next((d for d in drawings if d.resolve() in sources), None):
+        raise DetrError(f"{replaced}: the drawing would replace this picture.", "Choose another --output_dir.")
+    return drawings
+
+
+def record_of(file: Path, drawing: Path, pixels: np.ndarray, found: Detections, classes: Classes) -> dict:
+    """One picture's entry of predictions.json; boxes are [x, y, width, height] in pixels."""
+    category_of, name_of = classes.category_of(), classes.name_of()
+    detections = [
+        {"category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
+         "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
+        for score, label, (x1, y1, x2, y2) in zip(found.scores.tolist(), found.labels.tolist(), found.boxes.tolist())]
+    height, width = pixels.shape[:2]
+    return {"file": str(file), "drawing": drawing.name, "width": width, "height": height, "detections": detections}
+
+
+@contextlib.contextmanager
+def writing(folder: Path):
+    """Turns what goes wrong on disk into an error that the user reads."""
+    try:
+        yield
+    except OSError as error:
+        raise DetrError(f"{folder}: cannot be written ({error.strerror or error}).",
+                        "Choose another --output_dir.") from None

@@ -1,0 +1,65 @@
+"""A trained model that finds objects in single pictures. N detections, Q queries."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detr_jittor import seeding
+from detr_jittor.checkpoint.store import Checkpoint
+from detr_jittor.config import Config
+from detr_jittor.data.transforms import Recipe, Sample, write_normalized
+from detr_jittor.errors import DetrError
+from detr_jittor.evaluate.postprocess import detections
+from detr_jittor.twin import load_twin
+from detr_jittor.types import Batch, Classes, Detections, State, Target
+
+
+class Predictor:
+    """A checkpoint's model with the scaling of its evaluation."""
+
+    def __init__(self, checkpoint: Checkpoint, config: Config, origin: str | Path):
+        """
+        Args:
+            config: the checkpoint's own, with `framework`, `device` and sizes as wanted here.
+            origin: the checkpoint's file, to be named in errors.
+
+        Errors: DetrError if it holds no weights of a DETR, or such that do not fit `config`.
+        """
+        weights = checkpoint.state.model
+        if "class_embed.weight" not in weights:
+            raise DetrError(f"{origin}: holds no weights of a DETR.", "Pass a checkpoint that a training run wrote.")
+        num_classes = len(weights["class_embed.weight"]) - 1
+        self.classes = checkpoint.classes or unnamed_classes(num_classes)
+        self.twin = load_twin(config.run.framework)(config, num_classes)
+        self.twin.load(State(weights, {}))
+        self.recipe = Recipe("none", config.data.min_size, config.data.max_size)
+
+    def detect(self, pixels: np.ndarray, threshold: float) -> Detections:
+        """What is found in one picture with at least this score, in its own pixels.
+
+        Labels that stand for no category are left out, as COCO's evaluation does.
+
+        Args:
+            pixels: [H, W, 3] uint8.
+        """
+        batch = batch_of(pixels, self.recipe)
+        (found,) = detections(self.twin.predict(batch), batch.targets)
+        rows = (found.scores >= threshold) & np.isin(found.labels, self.classes.labels)  # [Q]
+        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows])
+
+
+def unnamed_classes(num_classes: int) -> Classes:
+    """For a checkpoint that holds no class names, as the reference code writes them."""
+    return Classes.of_categories([{"id": label, "name": f"class {label}"} for label in range(num_classes)])
+
+
+def batch_of(pixels: np.ndarray, recipe: Recipe) -> Batch:
+    """One picture without annotations, scaled and normalised, as a batch of one."""
+    boxes, nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    sample = Sample(Image.fromarray(pixels), boxes, nothing.astype(np.int64), nothing, nothing.astype(bool))
+    scaled = recipe(sample, seeding.generator(0))
+    images = np.empty((1, 3, *scaled.size), np.float32)  # [1, 3, H, W]
+    write_normalized(scaled.image, images[0])
+    target = Target(0, scaled.labels, scaled.boxes, scaled.area, scaled.iscrowd, scaled.size, sample.size)
+    return Batch(images, np.zeros((1, *scaled.size), bool), [target])
