@@ -1,0 +1,78 @@
+"""The batches of an epoch, in an order and with pixels that depend on nothing but the seed and the epoch."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from detr_jittor.config import DataConfig
+from detr_jittor.data.batch import Request, make_batch
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.pool import PATIENCE, Pool
+from detr_jittor.data.transforms import Recipe
+from detr_jittor.errors import DetrError
+from detr_jittor.seeding import generator
+from detr_jittor.types import Batch
+
+
+class Loader:
+    """Batches of a dataset, made ahead by `data.num_workers` processes, or in this one where that is 0.
+
+    Training: shuffled anew each epoch, augmented, without the last incomplete batch. Evaluation: in the order of the
+    index, not augmented, complete. A picture that cannot be read is left out of its batch and named in
+    `Batch.bad_images`; a batch of which none can be read is empty.
+    """
+
+    def __init__(self, index: CocoIndex, data: DataConfig, batch_size: int, train: bool, seed: int,
+                 masks: bool = False, patience: float = PATIENCE):
+        """
+        Args:
+            masks: give targets masks; the index must have been read with them.
+            patience: seconds without an answer after which a worker is taken to hang.
+
+        Errors: DetrError for a batch size, a number of workers or a picture size that cannot be.
+        """
+        if batch_size < 1 or data.num_workers < 0:
+            raise DetrError(f"--batch_size {batch_size} --num_workers {data.num_workers}: these cannot be.",
+                            "Give a --batch_size from 1 and a --num_workers from 0.")
+        if train and len(index) < batch_size:
+            raise DetrError(f"{index.name}: {len(index)} pictures do not make a batch of {batch_size}.",
+                            f"Give a --batch_size of at most {len(index)}.")
+        if masks and index.objects.segmentations is None:
+            raise ValueError("the index was read without masks")
+        self.index, self.batch_size, self.train, self.seed, self.masks = index, batch_size, train, seed, masks
+        self.remove_difficult = data.remove_difficult
+        self.recipe = Recipe(data.augmentation if train else "none", data.min_size, data.max_size)
+        self.pool = Pool(data.num_workers, patience) if data.num_workers else None
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.index), self.batch_size)
+        return whole + (rest > 0 and not self.train)
+
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on. One epoch at a time; it may be given up half-way.
+
+        Errors: DetrError if a worker dies or hangs.
+        """
+        order, size = self.order(epoch), self.batch_size
+        requests = (self.request(epoch, order[b * size:(b + 1) * size]) for b in range(start, len(self)))
+        return self.pool.run(requests) if self.pool else map(make_batch, requests)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """[N] the places in the index in the order of an epoch."""
+        count = len(self.index)
+        return generator(self.seed, epoch).permutation(count) if self.train else np.arange(count)
+
+    def request(self, epoch: int, places: np.ndarray) -> Request:
+        """What a batch of the pictures at these places [B] of the index is made of."""
+        annotations = [self.index.annotations(place) for place in places]
+        if not self.masks:
+            annotations = [replace(a, segmentations=None) for a in annotations]
+        return Request([self.index.images[place] for place in places], annotations, self.recipe, self.seed, epoch,
+                       self.remove_difficult)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self.pool:
+            self.pool.close()

@@ -1,0 +1,118 @@
+"""Worker processes that make batches ahead of time, and are watched."""
+
+import itertools
+import os
+import subprocess
+import sys
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+from detr_jittor.data import transport
+from detr_jittor.data.batch import Request
+from detr_jittor.errors import DetrError
+from detr_jittor.types import Batch
+
+AHEAD = 2  # batches that each worker has to make, or has made, before they are asked for
+PATIENCE = 60  # seconds without an answer after which a worker is taken to hang
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen
+    connection: Connection
+    jobs: deque[tuple[int, Request]] = field(default_factory=deque)  # not answered yet, in the order of answering
+
+
+class Pool:
+    def __init__(self, count: int, patience: float = PATIENCE):
+        self.patience = patience
+        self.workers = [start_worker() for _ in range(count)]
+        self._numbers = itertools.count()
+        self._stop = weakref.finalize(self, stop, self.workers)
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Batch]:
+        """The batches in the order of the requests. One run at a time; it may be given up half-way.
+
+        Errors: DetrError if a worker dies or hangs; the pool is closed then.
+        """
+        requests = iter(requests)
+        waiting: deque[tuple[Worker, int]] = deque()
+
+        def send_ahead() -> None:
+            room = len(self.workers) * AHEAD - len(waiting)
+            waiting.extend(self._send(request) for request in itertools.islice(requests, room))
+
+        send_ahead()
+        while waiting:
+            batch = self._answer(*waiting.popleft())
+            send_ahead()
+            yield batch
+
+    def close(self) -> None:
+        self._stop()
+
+    def _send(self, request: Request) -> tuple[Worker, int]:
+        worker, number = min(self.workers, key=lambda w: len(w.jobs)), next(self._numbers)
+        worker.jobs.append((number, request))
+        try:
+            transport.send(worker.connection, (number, request))
+        except OSError:
+            raise self._died(worker) from None
+        return worker, number
+
+    def _answer(self, worker: Worker, number: int) -> Batch:
+        while True:
+            answered, batch = self._receive(worker)
+            worker.jobs.popleft()
+            if isinstance(batch, str):
+                raise RuntimeError(f"a worker process failed:\n{batch}")
+            if answered == number:  # other answers belong to a run that was given up
+                return batch
+
+    def _receive(self, worker: Worker):
+        left = self.patience
+        while not worker.connection.poll(min(1.0, left)):
+            left -= 1.0  # by ticks, not by the clock: if this process was suspended, no worker is to blame
+            if left <= 0:
+                self.close()
+                raise DetrError(f"a worker process has not answered for {self.patience:g} s; it reads {files(worker)}.",
+                                "See that these files can be reached; --num_workers 0 reads them in this process.")
+        try:
+            return transport.receive(worker.connection)
+        except (EOFError, OSError, RuntimeError):
+            raise self._died(worker) from None
+
+    def _died(self, worker: Worker) -> DetrError:
+        status = worker.process.wait(timeout=self.patience)
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        self.close()
+        return DetrError(f"a worker process {how}; it was to read {files(worker)}.",
+                         "If memory ran out, lower --num_workers or --batch_size.")
+
+
+def files(worker: Worker) -> str:
+    """The pictures of the batch that a worker is at."""
+    return ", ".join(image.path for image in worker.jobs[0][1].images) if worker.jobs else "nothing"
+
+
+def start_worker() -> Worker:
+    """A new interpreter that finds the same packages as this one."""
+    ours, theirs = Pipe()
+    with theirs:
+        program = (f"import sys; sys.path[:] = {sys.path!r}; "
+                   f"from detr_jittor.data.worker import main; main({theirs.fileno()})")
+        process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()],
+                                   stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return Worker(process, ours)
+
+
+def stop(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()
+        worker.process.kill()
+    for worker in workers:
+        worker.process.wait()

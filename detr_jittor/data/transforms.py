@@ -1,0 +1,161 @@
+"""Augmentation and scaling, as the reference code does them (facebookresearch/detr, datasets/transforms.py).
+
+T objects; a picture's size is (height, width). Pillow does every resize: bilinear and antialiased.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from detr_jittor import boxes as box
+from detr_jittor.errors import DetrError
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, by colour
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+# Sizes in pixels for pictures of 800; with another --min_size all shrink alike.
+SCALES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+SCALES_BEFORE_CROP = (400, 500, 600)
+CROP = (384, 600)
+LONGEST = 16_384  # pixels; what would grow longer before the crop is a strip, and takes the way without a crop
+
+
+@dataclass
+class Sample:
+    """A picture with its objects, in pixels."""
+
+    image: Image.Image  # RGB
+    boxes: np.ndarray  # [T, 4] float32, (x1, y1, x2, y2)
+    labels: np.ndarray  # [T] int64
+    area: np.ndarray  # [T] float32
+    iscrowd: np.ndarray  # [T] bool
+    masks: np.ndarray | None = None  # [T, H, W] bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.image.height, self.image.width
+
+    def keep(self, rows: np.ndarray) -> "Sample":
+        """Only the objects whose row [T] is true."""
+        return replace(self, boxes=self.boxes[rows], labels=self.labels[rows], area=self.area[rows],
+                       iscrowd=self.iscrowd[rows], masks=None if self.masks is None else self.masks[rows])
+
+
+def hflip(sample: Sample) -> Sample:
+    width = sample.image.width
+    flipped = sample.boxes[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1]) + np.float32([width, 0, width, 0])
+    return replace(sample, image=sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), boxes=flipped,
+                   masks=None if sample.masks is None else sample.masks[:, :, ::-1])
+
+
+def size_for(height: int, width: int, short: int, longest: int | None = None) -> tuple[int, int]:
+    """The size whose short side is `short`, unless its long side would pass `longest`: then about that.
+
+    The rounding is the reference's, which can pass `longest` by less than one row of the aspect ratio. Only where it
+    would make a side of less than one pixel (the reference fails there) the side is 1 and the other at most `longest`.
+    """
+    if longest is not None:
+        low, high = float(min(height, width)), float(max(height, width))
+        if high / low * short > longest:
+            short = round(longest * low / high)
+            if short < 1:
+                return (1, longest) if height < width else (longest, 1)
+    if min(height, width) == short:
+        return height, width
+    if width < height:
+        return int(short * height / width), short
+    return short, int(short * width / height)
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    height, width = size
+    across, down = width / sample.image.width, height / sample.image.height
+    return replace(
+        sample, image=sample.image.resize((width, height), Image.Resampling.BILINEAR),
+        boxes=sample.boxes * np.float32([across, down, across, down]), area=sample.area * np.float32(across * down),
+        masks=None if sample.masks is None else resize_masks(sample.masks, height, width))
+
+
+def resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[T, H, W] → [T, height, width], nearest pixel, with the indices of torch's interpolate(mode="nearest")."""
+    rows, columns = (
+        np.minimum(np.floor(np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))), old - 1)
+        for old, new in zip(masks.shape[1:], (height, width)))
+    return masks[:, rows.astype(np.intp)[:, None], columns.astype(np.intp)]
+
+
+def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:
+    """Cut out a part. Boxes are clipped to it and become the new areas; objects without any box left are dropped."""
+    moved = sample.boxes - np.float32([left, top, left, top])
+    clipped = np.clip(moved, 0, np.float32([width, height, width, height]))
+    masks = None if sample.masks is None else sample.masks[:, top:top + height, left:left + width]
+    cut = replace(sample, image=sample.image.crop((left, top, left + width, top + height)), boxes=clipped,
+                  area=box.area(clipped), masks=masks)
+    return cut.keep(has_area(clipped))
+
+
+def has_area(boxes: np.ndarray) -> np.ndarray:
+    """[T, 4] (x1, y1, x2, y2) → [T] bool."""
+    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pictures are transformed. The draws come from the generator that each call is given."""
+
+    augmentation: str  # "full", "flip" or "none"
+    min_size: int  # short side in pixels
+    max_size: int  # longest side in pixels
+
+    def __post_init__(self):
+        if not 1 <= self.min_size <= self.max_size:
+            raise DetrError(f"--min_size {self.min_size} --max_size {self.max_size}: these sizes cannot be.",
+                            "Give a --min_size from 1 and a --max_size that is not smaller.")
+
+    def __call__(self, sample: Sample, random: np.random.Generator) -> Sample:
+        if self.augmentation == "none":
+            return self.scaled(sample, self.min_size)
+        if random.random() < 0.5:
+            sample = hflip(sample)
+        if self.augmentation == "flip":
+            return self.scaled(sample, self.min_size)
+        if random.random() >= 0.5:
+            sample = self.randomly_cropped(sample, random)
+        return self.scaled(sample, self.shrunk(random.choice(SCALES)))
+
+    def shrunk(self, pixels: int) -> int:
+        """A size that holds for pictures of 800, for pictures of `min_size`."""
+        return max(1, round(int(pixels) * self.min_size / SCALES[-1]))
+
+    def scaled(self, sample: Sample, short: int) -> Sample:
+        return resize(sample, size_for(*sample.size, short, self.max_size))
+
+    def randomly_cropped(self, sample: Sample, random: np.random.Generator) -> Sample:
+        size = size_for(*sample.size, self.shrunk(random.choice(SCALES_BEFORE_CROP)))
+        if max(size) > LONGEST:
+            return sample
+        sample = resize(sample, size)
+        low, high = map(self.shrunk, CROP)
+        width = random.integers(low, min(sample.image.width, high), endpoint=True)
+        height = random.integers(low, min(sample.image.height, high), endpoint=True)
+        top = random.integers(0, sample.image.height - height, endpoint=True)
+        left = random.integers(0, sample.image.width - width, endpoint=True)
+        return crop(sample, int(top), int(left), int(height), int(width))
+
+
+def normalized(channel: int) -> np.ndarray:
+    """[256] float32: what a pixel value becomes in one colour, in the order of operations of the reference."""
+    values = np.arange(256, dtype=np.float32) / np.float32(255)
+    return (values - MEAN[channel]) / STD[channel]
+
+
+NORMALIZED = [normalized(channel) for channel in range(3)]
+
+
+def write_normalized(image: Image.Image, out: np.ndarray) -> None:
+    """Write a picture into `out` [3, H, W] float32, normalised with ImageNet's mean and deviation."""
+    pixels = np.asarray(image)  # [H, W, 3] uint8
+    for channel, table in enumerate(NORMALIZED):
+        # A table of 256 values costs less than the arithmetic, and "clip" spares NumPy a copy.
+        np.take(table, pixels[:, :, channel], out=out[channel], mode="clip")
