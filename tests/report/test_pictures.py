@@ -42,6 +42,12 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(factor, size):
     assert drawn.size == (size[0] * factor, size[1] * factor)
 
 
+def test_boxes_are_enlarged_with_their_picture():
+    drawn = np.asarray(draw(picture(128, 100), [[32, 40, 96, 80]]))
+    rows, columns = np.nonzero((drawn == ImageColor.getrgb(COLOURS[0])).all(axis=2))
+    assert 128 <= columns.min() <= 130 and 382 <= columns.max() <= 384 and 318 <= rows.max() <= 320
+
+
 def test_line_and_letters_grow_with_the_picture(monkeypatch):
     sizes = []
     monkeypatch.setattr(pictures, "font_of", lambda text, size: sizes.append(size) or font_of(text, size))
