@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detr_jittor import seeding
-from detr_jittor.checkpoint.store import Checkpoint
+from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config import Config
-from detr_jittor.data.transforms import Recipe, Sample, write_normalized
+from detr_jittor.data.batch import collate
+from detr_jittor.data.coco import ImageRecord
+from detr_jittor.data.transforms import Recipe, Sample
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
+from detr_jittor.seeding import generator
 from detr_jittor.twin import load_twin
-from detr_jittor.types import Batch, Classes, Detections, State, Target
+from detr_jittor.types import Batch, Classes, Detections, State
 
 
 class Predictor:
@@ -56,10 +58,8 @@ def unnamed_classes(num_classes: int) -> Classes:
 
 def batch_of(pixels: np.ndarray, recipe: Recipe) -> Batch:
     """One picture without annotations, scaled and normalised, as a batch of one."""
-    boxes, nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    sample = Sample(Image.fromarray(pixels), boxes, nothing.astype(np.int64), nothing, nothing.astype(bool))
-    scaled = recipe(sample, seeding.generator(0))
-    images = np.empty((1, 3, *scaled.size), np.float32)  # [1, 3, H, W]
-    write_normalized(scaled.image, images[0])
-    target = Target(0, scaled.labels, scaled.boxes, scaled.area, scaled.iscrowd, scaled.size, sample.size)
-    return Batch(images, np.zeros((1, *scaled.size), bool), [target])
+    height, width = pixels.shape[:2]
+    nothing = np.zeros(0, np.float32)
+    sample = Sample(Image.fromarray(pixels), nothing.reshape(0, 4), nothing.astype(np.int64), nothing,
+                    nothing.astype(bool))
+    return collate([recipe(sample, generator(0))], [ImageRecord(0, "", height, width)], [])

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.checkpoint.store import load
 from detr_jittor.config import Config, read_config
 from detr_jittor.data.decode import read_image
 from detr_jittor.errors import DetrError
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder)
-    checkpoint = store.load(args.resume)
+    checkpoint = load(args.resume)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
     records = []
     for file, drawing in zip(files, drawings):
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def config_for(checkpoint: store.Checkpoint, args: argparse.Namespace) -> Config:
+def config_for(checkpoint: Checkpoint, args: argparse.Namespace) -> Config:
     """The checkpoint's settings with those of the command line."""
     config = read_config(args.config) if args.config else checkpoint.config
     if config is None:
