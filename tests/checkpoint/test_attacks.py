@@ -1,0 +1,293 @@
+"""Hostile files: nothing in them runs, and each ends in a DetrError. The canary file must stay untouched."""
+
+import io
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from checkpoint_samples import sample
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from detr_jittor.checkpoint import pickle_file, store
+from detr_jittor.errors import DetrError
+
+MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def call(module: str, name: str, *arguments: bytes) -> bytes:
+    """The opcodes that call module.name(*arguments), where each argument is opcodes too."""
+    return f"c{module}\n{name}\n".encode() + b"(" + b"".join(arguments) + b"tR"
+
+
+def attacks(canary: str) -> dict[str, bytes]:
+    """Pickle programs that touch the canary file when Python's own unpickler reads them (those that it can)."""
+    shell = f"touch {canary}"
+    python = f"open({canary!r}, 'w')"
+    nested = b"\x80\x02" + call("os", "system", text(shell)) + b"."
+    latin = b"U" + bytes([len(nested)]) + nested
+    module = call("builtins", "__import__", text("os"))
+    return {
+        "os.system": call("os", "system", text(shell)),
+        "posix.system": call("posix", "system", text(shell)),
+        "eval": call("builtins", "eval", text(python)),
+        "exec": call("builtins", "exec", text(python)),
+        "popen": call("subprocess", "getoutput", text(shell)),
+        "getattr chain": call("builtins", "getattr", module, text("system")) + b"(" + text(shell) + b"tR",
+        "stack global": text("os") + text("system") + b"\x93(" + text(shell) + b"tR",
+        "dotted name": text("shutil") + text("os.system") + b"\x93(" + text(shell) + b"tR",
+        "inst": b"(" + text(shell) + b"ios\nsystem\n",
+        "obj": b"(cos\nsystem\n" + text(shell) + b"o",
+        "newobj": b"csubprocess\nPopen\n((" + text("touch") + text(canary) + b"lt\x81",
+        "newobj_ex": b"csubprocess\nPopen\n((" + text("touch") + text(canary) + b"lt}\x92",
+        "nested pickle": call("pickle", "loads", call("_codecs", "encode", text(nested.decode("latin-1")),
+                                                      text("latin1"))),
+        "nested torch": call("torch.storage", "_load_from_bytes", latin),
+        "numpy runstring": call("numpy.testing._private.utils", "runstring", text(python), b"}"),
+        "numpy in a module": call("numpy.core.multiarray", "os.system", text(shell)),
+        "jittor command": call("jittor_utils", "run_cmd", text(shell)),
+        "jittor variable of a call": call("jittor", "jittor_core.Var", call("os", "system", text(shell))),
+        "reconstruct": call("copyreg", "_reconstructor", b"cos\n_wrap_close\n", b"cbuiltins\nobject\n", b"N"),
+        "state of a class": b"cargparse\nNamespace\n(N}" + text("__init__") + b"cos\nsystem\nsutb",
+        "state of a name": b"cargparse\nNamespace\n}" + text("__init__") + text(shell) + b"sb",
+        "attribute of an allowed name": text("argparse") + text("Namespace.__init__.__globals__") + b"\x93",
+        "class of a dictionary": b"}}" + text("__class__") + text("os") + b"sb",
+        "extension registry": b"\x82\x01",
+        "persistent id": text("os.system") + b"Q",
+        "functools": call("functools", "partial", b"cos\nsystem\n", text(shell)) + b"(tR",
+    }
+
+
+def test_the_attacks_are_real(tmp_path):
+    """The control: Python's own unpickler falls for at least twelve of them."""
+    fallen = []
+    for name in attacks(""):
+        canary = tmp_path / name.replace(" ", "_")
+        probe = "import pickle, sys; pickle.loads(sys.stdin.buffer.read())"
+        program = b"\x80\x04" + attacks(str(canary))[name] + b"."
+        if "torch" not in name and "jittor" not in name and "numpy" not in name:
+            subprocess.run([sys.executable, "-c", probe], input=program, capture_output=True)
+        fallen += [name] * canary.exists()
+    assert len(fallen) >= 12, fallen
+
+
+def wrapped(program: bytes, form: str) -> bytes:
+    """A pickle program inside a file of each format."""
+    program = b"\x80\x04" + program + b"."
+    if form == "jittor":
+        file = io.BytesIO()
+        hashing = pickle_file.Hashing(file)
+        hashing.write(program)
+        return file.getvalue() + hashing.sha1.digest() + pickle_file.MARK
+    if form == "legacy":
+        return MAGIC + program
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["jittor", "legacy", "zip"])
+@pytest.mark.parametrize("name", attacks(""))
+def test_no_attack_runs(tmp_path, name, form):
+    canary, path = tmp_path / "canary", tmp_path / ("a.pkl" if form == "jittor" else "a.pth")
+    program = attacks(str(canary))[name]
+    for inside in (program, b"}" + text("model") + b"}" + text("w") + program + b"ss"):
+        path.write_bytes(wrapped(inside, form))
+        with pytest.raises(DetrError, match=r"a\.p(kl|th): not a readable checkpoint") as error:
+            store.load(path)
+        assert "\n" not in str(error.value)
+    assert not canary.exists()
+
+
+def reconstructed(shape: bytes, code: bytes, content: bytes) -> bytes:
+    """An array as NumPy pickles it, with any shape, type and content."""
+    made = call("numpy.core.multiarray", "_reconstruct", b"cnumpy\nndarray\n", b"K\x00\x85", b"C\x01b")
+    kind = call("numpy", "dtype", text(code.decode()), b"\x89", b"\x88")
+    kind += b"(K\x03" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    return made + b"(K\x01" + shape + kind + b"\x89" + content + b"tb"
+
+
+def model(value: bytes) -> bytes:
+    return b"}" + text("model") + b"}" + text("w") + value + b"ss"
+
+
+NUMBERS = b"C\x08" + bytes(8)
+BOMBS = {
+    "an array of objects": model(reconstructed(b"K\x01\x85", b"O8", b"]" + text("x") + b"a")),
+    "an array of records": model(reconstructed(b"K\x01\x85", b"V8", NUMBERS)),
+    "an array of texts": model(reconstructed(b"K\x01\x85", b"U2", NUMBERS)),
+    "too few bytes": model(reconstructed(b"K\x03\x85", b"f4", NUMBERS)),
+    "too many bytes": model(reconstructed(b"K\x01\x85", b"f4", NUMBERS)),
+    "a giant shape": model(reconstructed(b"\x8a\x08" + b"\xff" * 7 + b"\x1f\x85", b"f4", NUMBERS)),
+    "a negative shape": model(reconstructed(b"(J\xfe\xff\xff\xffJ\xff\xff\xff\xfft", b"f4", NUMBERS)),
+    "a shape of texts": model(reconstructed(text("ab") + b"\x85", b"f4", NUMBERS)),
+    "bytes that are not there": model(b"\x8e" + struct.pack("<Q", 1 << 60) + b"x"),
+    "a byte array that is not there": model(b"\x96" + struct.pack("<Q", 1 << 60) + b"x"),
+    "a text that is not there": b"\x8d" + struct.pack("<Q", 1 << 62),
+    "a number that is not there": b"\x8b" + struct.pack("<i", 0x7FFFFFFF),
+    "a giant memo": b"]r\xff\xff\xff\xff" + b"\x8a\x10" + b"\x7f" * 16,
+    "a memo that is not there": b"h\x07",
+    "nested tuples as a key": b"}" + b")" + b"\x85" * 200_000 + b"Ns",
+    "nested tuples in a name": b"}" + b")" + b"\x85" * 200_000 + b"N\x93",
+    "nested lists as the model": b"}" + text("model") + b"]" + b"]a" * 5 + b"s",
+    "a list in itself": b"]q\x00h\x00a" + b"\x85",
+    "doubled lists": b"]q\x00" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1])
+                                           for i in range(100)) + text("args") + b"\x86",
+    "the same text a million times": text("x" * 100_000) + b"q\x00" + text("latin1") + b"q\x01" +
+                                     b"(" + b"c_codecs\nencode\nh\x00h\x01\x86R" * 50_000 + b"l",
+    "the same array a million times": model(reconstructed(b"M\x00\x40\x85", b"u1", b"B\x00\x40\x00\x00" + bytes(16384)))
+                                      [:-2] + b"".join(text(f"w{i}") + call(
+                                          "numpy.core.numeric", "_frombuffer", b"B\x00\x40\x00\x00" + bytes(16384),
+                                          text("x"), b"K\x01\x85", text("C")) for i in range(2)) + b"ss",
+    "no end": b"]]]",
+    "nothing on the stack": b"",
+    "a mark too few": b"t",
+    "an opcode without meaning": b"\xff",
+    "no dictionary": b"K\x05",
+    "an empty dictionary": b"}",
+    "a model of numbers": model(b"K\x05"),
+}
+
+
+@pytest.mark.parametrize("form", ["jittor", "legacy", "zip"])
+def test_bombs_and_damage(tmp_path, form):
+    """All in one process with 1 GB of memory to spare, so that a bomb that goes off is seen."""
+    suffix = ".pkl" if form == "jittor" else ".pth"
+    for name, program in BOMBS.items():
+        content = wrapped(program, form)
+        (tmp_path / f"{name}{suffix}").write_bytes(content[:-29] if name == "no end" and form == "jittor" else content)
+    probe = """
+import sys
+from pathlib import Path
+from detr_jittor.checkpoint import store
+from detr_jittor.errors import DetrError
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        print("read", path.name, store.load(path))
+    except DetrError as error:
+        print("refused", path.name, "-", str(error).replace(str(path), ""))
+"""
+    done = subprocess.run([sys.executable, "-c", probe, tmp_path], capture_output=True, text=True, timeout=120,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(lines) == len(BOMBS) and all(line.startswith("refused") for line in lines), done.stdout
+    assert "MemoryError" not in done.stdout
+
+
+def archive(tmp_path, members: dict[str, bytes], compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return tmp_path / "a.pth"
+
+
+def stored_tensor(key: str, count: int, shape: tuple, stride: tuple, offset: int = 0) -> bytes:
+    """The pickle of {"model": {"w": tensor}} whose storage is data/KEY."""
+    def ints(values):
+        return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", v) for v in values) + b"t"
+
+    storage = (b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu")
+               + b"\x8a\x08" + struct.pack("<q", count) + b"tQ")
+    return b"\x80\x02" + model(call("torch._utils", "_rebuild_tensor_v2", storage, b"\x8a\x08" +
+                                    struct.pack("<q", offset), ints(shape), ints(stride), b"\x89", b"N")) + b"."
+
+
+ZIPS = {
+    "good": ({"a/data.pkl": stored_tensor("0", 4, (2, 2), (2, 1)), "a/data/0": bytes(16)}, None),
+    "wrong length": ({"a/data.pkl": stored_tensor("0", 4, (2, 2), (2, 1)), "a/data/0": bytes(12)}, "12 bytes"),
+    "giant count": ({"a/data.pkl": stored_tensor("0", 1 << 60, (2, 2), (2, 1)), "a/data/0": bytes(16)}, "16 bytes"),
+    "outside": ({"a/data.pkl": stored_tensor("0", 4, (2, 2), (2, 1), offset=1), "a/data/0": bytes(16)}, "damaged"),
+    "negative offset": ({"a/data.pkl": stored_tensor("0", 4, (1,), (1,), offset=-1), "a/data/0": bytes(16)}, "damaged"),
+    "negative stride": ({"a/data.pkl": stored_tensor("0", 4, (2,), (-1,), offset=1), "a/data/0": bytes(16)}, "damaged"),
+    "broadcast bomb": ({"a/data.pkl": stored_tensor("0", 4, (1 << 40,), (0,)), "a/data/0": bytes(16)}, "damaged"),
+    "no storage": ({"a/data.pkl": stored_tensor("7", 4, (2, 2), (2, 1)), "a/data/0": bytes(16)}, "data/7"),
+    "path traversal": ({"a/data.pkl": stored_tensor("../../../../../etc/passwd", 4, (2, 2), (2, 1)),
+                        "a/data/0": bytes(16)}, "passwd"),
+    "member with a path": ({"a/data.pkl": stored_tensor("../../canary", 4, (2, 2), (2, 1)),
+                            "a/data/../../canary": bytes(16)}, None),
+    "no data.pkl": ({"a/data/0": bytes(16)}, "data.pkl"),
+    "two": ({"a/data.pkl": b"", "b/data.pkl": b""}, "data.pkl"),
+    "big endian": ({"a/data.pkl": b"}.", "a/byteorder": b"big"}, "big-endian"),
+}
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_zip_archives(tmp_path, name):
+    """Nothing is ever unpacked: a member's name is looked up, not used as a path."""
+    members, fault = ZIPS[name]
+    path = archive(tmp_path, members)
+    if fault is None:
+        assert store.load(path).state.model["w"].shape == (2, 2)
+    else:
+        with pytest.raises(DetrError, match=fault):
+            store.load(path)
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_zip_bomb(tmp_path):
+    members = {"a/data.pkl": stored_tensor("0", 1 << 26, (1 << 26,), (1,)), "a/data/0": bytes(1 << 28)}
+    path = archive(tmp_path, members, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(DetrError, match="compressed or larger"):
+        store.load(path)
+
+
+def test_safetensors_damage(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for content in (b"", b"\xff" * 8, struct.pack("<Q", 1 << 50) + b"{}", struct.pack("<Q", 2) + b"[]",
+                    struct.pack("<Q", 68) + b'{"w":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}',
+                    struct.pack("<Q", 30) + b'{"__metadata__":{"detr_jittor"'):
+        path.write_bytes(content)
+        with pytest.raises(DetrError, match="not a readable checkpoint"):
+            store.load(path)
+
+
+@pytest.fixture(scope="module")
+def genuine(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("genuine")
+    for suffix in (".pkl", ".pth", ".safetensors"):
+        store.save(folder / f"a{suffix}", sample())
+    files = {suffix: (folder / f"a{suffix}").read_bytes() for suffix in (".pkl", ".pth", ".safetensors")}
+    files[".pkl"] = files[".pkl"][: -pickle_file.TRAILER]  # without its checksum, so that the reader itself is tried
+    return files
+
+
+@given(st.sampled_from([".pkl", ".pth", ".safetensors"]), st.data())
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_anywhere(tmp_path, genuine, suffix, data):
+    """A few bytes changed or the end cut off: a checkpoint or a DetrError, never anything else."""
+    content = bytearray(genuine[suffix])
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(len(content) // 2, len(content))):]
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    try:
+        assert all(isinstance(value, np.ndarray) for value in store.load(path).state.model.values())
+    except DetrError as error:
+        assert str(path) in str(error)
+
+
+def test_a_flipped_bit_is_found(tmp_path, checkpoint):
+    """In the weights, where every bit pattern is a valid number: the checksum tells."""
+    for suffix in (".pkl", ".pth"):
+        path = tmp_path / f"a{suffix}"
+        store.save(path, checkpoint)
+        content = bytearray(path.read_bytes())
+        position = content.find(checkpoint.state.model["query_embed.weight"].tobytes())
+        content[position + 5] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DetrError, match=r"checksum|CRC"):
+            store.load(path)
