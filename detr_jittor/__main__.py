@@ -24,7 +24,8 @@ def commands() -> dict[str, str]:
 def help_line(module: str) -> str:
     """The HELP of a command, read without importing the command and all that it needs."""
     for node in ast.parse((CLI / f"{module}.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "HELP":
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if getattr(target, "id", "") == "HELP":
             return ast.literal_eval(node.value)
     return ""
 

@@ -80,18 +80,19 @@ def import_jittor(plan: Plan) -> ModuleType:
 @contextlib.contextmanager
 def quiet():
     """Without Jittor's log at the start, unless the user asks for it. Its progress in compiling goes to stderr."""
-    import jittor_utils
-
     if "log_silent" in os.environ or "log_v" in os.environ:
         yield
         return
-    if not list(Path(jittor_utils.cache_path).glob("jittor_core*.so")):
-        say("compiling Jittor's core; this happens once and takes about two minutes.")
-    jittor_utils.LOG.log_v = -1  # for the Python side; log_silent would hide the progress, too
-    with environment({"log_silent": "1"}), contextlib.redirect_stdout(sys.stderr):  # log_silent: for the C++ side
+    with environment({"log_silent": "1"}), contextlib.redirect_stdout(sys.stderr):
+        import jittor_utils
+
+        log = jittor_utils.LOG
+        log.log_silent, log.log_v = 0, -1  # as silent, but log_silent would hide the progress, too
+        if not list(Path(jittor_utils.cache_path).glob("jittor_core*.so")):
+            say("compiling Jittor's core; this happens once and takes about two minutes.")
         yield
-    jittor_utils.LOG.log_v = 0
-    sys.modules["jittor"].flags.log_silent = 0
+    log.log_v = 0
+    sys.modules["jittor"].flags.log_silent = 0  # for the C++ side
 
 
 def openmp_libraries() -> set[str]:

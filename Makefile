@@ -1,0 +1,50 @@
+# make demo   install into .venv and train on generated pictures
+# make test   install the test extras too, check the style and run every test
+# make demo PYTHON=python3.12 chooses another Python, VENV=folder another virtual environment.
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+.PHONY: demo test install install-test
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+
+# pip, with only its downloads and what it installs shown
+PIP := "$(VENV)/bin/python" -m pip install --disable-pip-version-check --progress-bar off
+SHORTER := sed -un '/Downloading .*whl \|Building wheel.*started\|Successfully installed\|Installing collected/{s/^ *//;s/\(.\{100\}\).*/\1…/;p}'
+
+demo: install
+	@"$(VENV)/bin/detr-jittor" demo
+
+test: install-test
+	@"$(VENV)/bin/ruff" check .
+	@"$(VENV)/bin/python" -m pytest
+
+install: $(VENV)/installed
+install-test: $(VENV)/installed-test
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing into $(VENV); this takes some minutes."
+	@$(PIP) -e . | $(SHORTER)
+	@touch "$@"
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing with the test extras into $(VENV); this takes some minutes."
+	@$(PIP) -e '.[test]' | $(SHORTER)
+	@touch "$@" "$(VENV)/installed"
+
+$(VENV)/bin/pip:
+	@fail() { echo "error: $$1" >&2; exit 1; }; \
+	test -n "$(PYTHON)" || fail "no Python 3.10, 3.11 or 3.12 found. Run: sudo apt install python3 python3-venv python3-dev"; \
+	"$(PYTHON)" -c '$(SUPPORTED)' || fail "$(PYTHON) is not a Python 3.10, 3.11 or 3.12. Choose one with PYTHON=…"; \
+	name=$$("$(PYTHON)" -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+	missing=; \
+	command -v g++ >/dev/null || missing="$$missing g++"; \
+	"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || missing="$$missing $$name-venv"; \
+	"$(PYTHON)" -c 'import os, sys, sysconfig; sys.exit(not os.path.isfile(sysconfig.get_path("include") + "/Python.h"))' \
+		|| missing="$$missing $$name-dev"; \
+	test -z "$$missing" || fail "this machine lacks$$missing. Run: sudo apt install$$missing"; \
+	"$(PYTHON)" -m venv "$(VENV)"
