@@ -1,0 +1,130 @@
+"""Matching cost and losses of all decoder layers together (section 3.1 of the paper).
+
+B batch, L decoder layers, Q queries, C classes, ΣT objects of the batch, M matched pairs of one layer.
+"""
+
+import numpy as np
+
+from detr_jittor.config import LossConfig
+from detr_jittor.jt.runtime import jt
+from detr_jittor.matching import match
+from detr_jittor.types import Target
+
+nn = jt.nn
+
+
+def cxcywh_to_xyxy(boxes):
+    """[..., 4] → [..., 4]"""
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    return jt.concat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+
+
+def generalized_iou(a, b):
+    """[..., 4] and [..., 4] (x1, y1, x2, y2), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
+    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
+    inner = jt.maximum(jt.minimum(a[..., 2:], b[..., 2:]) - jt.maximum(a[..., :2], b[..., :2]), 0)
+    outer = jt.maximum(a[..., 2:], b[..., 2:]) - jt.minimum(a[..., :2], b[..., :2])
+    intersection = inner[..., 0] * inner[..., 1]
+    enclosing = outer[..., 0] * outer[..., 1]
+    union = area_a + area_b - intersection
+    return intersection / union - (enclosing - union) / enclosing
+
+
+class Criterion:
+    """Matches each decoder layer anew and computes its losses."""
+
+    def __init__(self, config: LossConfig, num_classes: int):
+        self.config = config
+        self.num_classes = num_classes
+
+    def matching_cost(self, logits, boxes, labels, target_boxes):
+        """Cost of every query against every object of the batch.
+
+        Args: logits [L, B, Q, C + 1], boxes [L, B, Q, 4], labels [ΣT], target_boxes [ΣT, 4].
+
+        Returns: [L, B, Q, ΣT]
+        """
+        c = self.config
+        probability = nn.softmax(logits, -1)[:, :, :, labels]  # [L, B, Q, ΣT]
+        distance = (boxes.unsqueeze(3) - target_boxes).abs().sum(-1)  # [L, B, Q, ΣT]
+        giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
+        return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
+
+    def __call__(self, logits, boxes, targets: list[Target], indices=None):
+        """Losses of every decoder layer.
+
+        Args:
+            logits [L, B, Q, C + 1], boxes [L, B, Q, 4], with L = 1 without auxiliary losses.
+            indices: assignment of every layer, as `match` returns it; None: matched here.
+
+        Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
+            Values are differentiable and not yet weighted.
+        """
+        labels = np.concatenate([t.labels for t in targets])  # [ΣT]
+        target_boxes = np.concatenate([t.boxes for t in targets])
+        target_boxes = jt.array(target_boxes)  # [ΣT, 4]
+        sizes = [len(t.labels) for t in targets]
+        if indices is None:
+            with jt.no_grad():
+                cost = self.matching_cost(logits, boxes, labels, target_boxes)
+            indices = match(cost.numpy(), sizes)
+        pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
+        wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
+        wanted.reshape(-1)[pairs] = labels[matched]
+        losses = {
+            "loss_ce": self.loss_labels(logits, wanted),
+            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum(sizes), 1)),
+            "cardinality_error": self.cardinality_error(logits, sizes),
+        }
+        names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
+        error = self.class_error(logits[-1], wanted[-1])
+        return [*names, "class_error"], jt.concat([*losses.values(), error]), indices
+
+    def loss_labels(self, logits, wanted: np.ndarray):
+        """Cross entropy with weight eos_coef on "no object" and the weighted mean.
+
+        Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
+        """
+        weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
+        weight = jt.array(weight.astype(np.float32))  # [L, B, Q]
+        wanted = jt.array(wanted[..., None].astype(np.int32))
+        entropy = -nn.log_softmax(logits, -1).gather(3, wanted).squeeze(3)  # [L, B, Q]
+        return (weight * entropy).sum((1, 2)) / weight.sum((1, 2))
+
+    def loss_boxes(self, boxes, target_boxes, pairs: np.ndarray, matched: np.ndarray, num_boxes: float):
+        """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each"""
+        layers = len(boxes)
+        predicted = boxes.reshape(-1, 4)[pairs].reshape(layers, -1, 4)  # [L, M, 4]
+        target_boxes = target_boxes[matched].reshape(layers, -1, 4)  # [L, M, 4]
+        distance = (predicted - target_boxes).abs().sum((1, 2)) / num_boxes
+        giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
+        return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
+
+    def cardinality_error(self, logits, sizes: list[int]):
+        """How many objects are predicted too many or too few, mean over the pictures → [L]; logged only"""
+        # TRAP(jittor): argmax returns (indices, values)
+        predicted = (logits.detach().argmax(-1)[0] != self.num_classes).float32().sum(2)  # [L, B]
+        wanted = jt.array(np.array(sizes, np.float32))  # [B]
+        return (predicted - wanted).abs().mean(1)
+
+    def class_error(self, logits, wanted: np.ndarray):
+        """Percentage of matched queries with a wrong class, of one layer: [B, Q, C + 1], [B, Q] → [1]; logged only"""
+        matched = wanted != self.num_classes
+        wrong = (logits.detach().argmax(-1)[0].numpy() != wanted)[matched]
+        return jt.array(np.array([100 * wrong.mean() if len(wrong) else 100.0], np.float32))
+
+    def weights(self, names: list[str]) -> np.ndarray:
+        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
+        c = self.config
+        coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
+                        "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
+        return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
+
+
+def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
+    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
+    start = np.cumsum([0, *sizes])
+    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
+            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
+    return tuple(np.concatenate(column) for column in zip(*rows))

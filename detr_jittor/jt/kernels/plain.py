@@ -1,0 +1,144 @@
+"""The kernels in plain Jittor operators: the reference of the fast ones, and what serves where those cannot.
+
+B batch, L length, D width.
+"""
+
+import numpy as np
+
+from detr_jittor.jt.runtime import jt
+
+nn = jt.nn
+
+
+def enter(x):
+    """Begin a region of convolutions: here the layout stays [B, C, H, W]."""
+    return x
+
+
+def leave(x):
+    """End a region of convolutions → [B, C, H, W]"""
+    return x
+
+
+def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
+    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
+    y = nn.conv2d(x, weight, None, stride, padding, dilation)
+    y = y * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+    return finish(y, residual, relu)
+
+
+def conv_batch_norm(x, weight, gamma, beta, running_mean, running_var, stride, padding, dilation, training,
+                    residual=None, relu=True, momentum=0.1):
+    """ReLU(batch_norm(conv(x)) + residual) with trainable batch norm → [B, C', H', W']
+
+    In training the running statistics move towards the batch's mean and unbiased variance, as in PyTorch.
+    """
+    y = nn.conv2d(x, weight, None, stride, padding, dilation)
+    if training:
+        n = y.numel() // y.shape[1]
+        mean = y.mean((0, 2, 3))
+        centred = y - mean.reshape(1, -1, 1, 1)
+        var = (centred * centred).mean((0, 2, 3))
+        running_mean.update(running_mean + momentum * (mean.detach() - running_mean))
+        running_var.update(running_var + momentum * (var.detach() * (n / max(n - 1, 1)) - running_var))
+    else:
+        centred = y - running_mean.reshape(1, -1, 1, 1)
+        var = running_var
+    scale = gamma / jt.sqrt(var + 1e-5)
+    return finish(centred * scale.reshape(1, -1, 1, 1) + beta.reshape(1, -1, 1, 1), residual, relu)
+
+
+def finish(y, residual, relu):
+    if residual is not None:
+        y = y + residual
+    return nn.relu(y) if relu else y
+
+
+def max_pool(x):
+    """3×3, stride 2, padding 1 → [B, C, H / 2, W / 2]"""
+    return nn.max_pool2d(x, 3, 2, 1)
+
+
+def linear(x, weight, bias, relu=False):
+    """[..., D] and [D', D] → [..., D']"""
+    y = nn.matmul_transpose(x, weight) + bias
+    return nn.relu(y) if relu else y
+
+
+def layer_norm(x, weight, bias):
+    """[..., D] → [..., D]
+
+    TRAP(jittor): nn.LayerNorm computes E[x²] − E[x]², which loses all digits when the mean is large.
+    """
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
+
+
+def keep_mask(key: int, p: float, shape):
+    """`seeding.keep_mask`: [*shape] bool, true where an element is kept"""
+    def word(value):  # as a Var, not a Python number: that would be compiled into the operator, anew for every key
+        return jt.array(np.array([value], np.uint32))
+
+    x = jt.index((int(np.prod(shape)),), dim=0).cast("uint32") * word(0x9E3779B9) ^ word(key)
+    x = (x ^ (x >> word(16))) * word(0x85EBCA6B)
+    x = (x ^ (x >> word(13))) * word(0xC2B2AE35)
+    x = x ^ (x >> word(16))
+    return (x >= word(int(p * 4294967296.0))).reshape(shape)
+
+
+def dropout(x, p: float, key: int):
+    """Zero the elements that `keep_mask` drops and scale the others by 1 / (1 - p)."""
+    return x * keep_mask(key, p, x.shape) * (1 / (1 - p)) if p > 0 else x
+
+
+def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
+    """Scaled dot-product attention.
+
+    Args: q [B, Lq, D], k and v [B, Lk, D], key_padding_mask [B, Lk] bool or None, true where a key is ignored;
+        p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
+
+    Returns: [B, Lq, D]; zero where every key is ignored.
+    """
+    b, lq, d = q.shape
+    # [B, heads, L, D / heads] each
+    q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
+    scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
+    if key_padding_mask is not None:
+        ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
+        scores = jt.where(ignored, jt.full_like(scores, -1e30), scores)
+    weights = (scores - scores.max(-1, keepdims=True).detach()).exp()
+    if key_padding_mask is not None:
+        weights = weights * jt.logical_not(ignored)
+    weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
+    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, D / heads]
+    return x.transpose(0, 2, 1, 3).reshape(b, lq, d)
+
+
+def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
+    """Linear, ReLU, dropout, linear: [B, L, D] → [B, L, D]"""
+    return linear(dropout(linear(x, w1, b1, relu=True), p, key), w2, b2)
+
+
+def adamw_step(parameters, gradients, exp_avg, exp_avg_sq, lrs, weight_decay, step, clip_max_norm) -> float:
+    """Clip all gradients by their global norm and update the parameters in place (arXiv 1711.05101).
+
+    Args: lists of Vars, the learning rate of each; step counts from 1; clip_max_norm 0: no clipping.
+
+    Returns: the norm before clipping. If it is not finite, nothing is updated.
+    """
+    squares = jt.concat([(g * g).sum().reshape(1) for g in gradients])
+    norm = float(squares.sum().sqrt().item())
+    if not np.isfinite(norm):
+        return norm
+    clip = min(1.0, clip_max_norm / (norm + 1e-6)) if clip_max_norm else 1.0
+    root = np.sqrt(1 - 0.999**step)
+    for p, g, m, v, lr in zip(parameters, gradients, exp_avg, exp_avg_sq, lrs):
+        # as Vars, not Python numbers: those would be compiled into the operator, anew for every step
+        c, decay, size = (jt.array(np.float32(value)) for value in
+                          (clip, 1 - lr * weight_decay, lr / (1 - 0.9**step)))
+        g = (g * c).detach()
+        m.update(m + (g - m) * 0.1)
+        v.update(v * 0.999 + g * g * 0.001)
+        p.update(p * decay - size * m / (v.sqrt() / jt.array(np.float32(root)) + 1e-8))
+    jt.sync_all()
+    return norm

@@ -1,0 +1,97 @@
+"""The Jittor twin: what the engine sees of this folder."""
+
+import numpy as np
+
+from detr_jittor.config import Config
+from detr_jittor.jt.criterion import Criterion
+from detr_jittor.jt.detr import DETR
+from detr_jittor.jt.dropout import seed_dropout
+from detr_jittor.jt.layers import set_training
+from detr_jittor.jt.optim import Optimizer
+from detr_jittor.jt.runtime import jt
+from detr_jittor.parameters import initial_values, is_trained
+from detr_jittor.statedict import check_state
+from detr_jittor.types import Batch, Outputs, State
+
+
+class JittorTwin:
+    name = "jittor"
+    checkpoint_suffix = ".pkl"
+    kernels = "plain"
+
+    def __init__(self, config: Config, num_classes: int):
+        self.config = config
+        self.device = choose_device(config.run.device)
+        self.model = DETR(config.model, num_classes)
+        self.criterion = Criterion(config.loss, num_classes)
+        weights = self.model.state_dict()
+        self.trained = {n: p for n, p in weights.items() if is_trained(n, config)}
+        for name, weight in weights.items():
+            if name not in self.trained:
+                weight.stop_grad()
+        self.n_parameters = sum(p.numel() for p in self.trained.values())
+        self.optimizer = Optimizer(self.trained, config.optim)
+        shapes = {n: tuple(v.shape) for n, v in weights.items()}
+        self.load(State(initial_values(shapes, config.run.seed), {}))
+
+    def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
+        """See `twin.Twin.train_step`."""
+        set_training(self.model, True)
+        seed_dropout(self.model, seed)
+        names, values, loss, _ = self.losses(batch)
+        log = self.log(names, values, loss)
+        norm = self.optimizer.step(loss, lr_factor) if np.isfinite(log["loss"]) else float("nan")
+        return {**log, "grad_norm": norm}
+
+    def forward(self, batch: Batch):
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer"""
+        return self.model(jt.array(batch.images), jt.array(batch.mask))
+
+    def losses(self, batch: Batch, indices=None):
+        """(names, values, weighted sum, outputs) of one batch, with gradients"""
+        logits, boxes = self.forward(batch)
+        first = -1 if self.config.loss.no_aux_loss else 0
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices)
+        weights = jt.array(self.criterion.weights(names))
+        return names, values, (values * weights).sum(), (logits, boxes)
+
+    def log(self, names, values, loss) -> dict[str, float]:
+        fetched = jt.concat([loss.reshape(1), values]).numpy().tolist()  # one fetch a step
+        return dict(zip(["loss", *names], fetched))
+
+    def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
+        """See `twin.Twin.evaluate`."""
+        set_training(self.model, False)
+        with jt.no_grad():
+            names, values, loss, (logits, boxes) = self.losses(batch)
+            return Outputs(logits[-1].numpy(), boxes[-1].numpy()), self.log(names, values, loss)
+
+    def predict(self, batch: Batch) -> Outputs:
+        """See `twin.Twin.predict`."""
+        set_training(self.model, False)
+        with jt.no_grad():
+            logits, boxes = self.forward(batch)
+            return Outputs(logits[-1].numpy(), boxes[-1].numpy())
+
+    def state(self) -> State:
+        """See `twin.Twin.state`."""
+        moments, steps = self.optimizer.state()
+        return State({n: v.numpy() for n, v in self.model.state_dict().items()}, moments, steps)
+
+    def load(self, state: State) -> None:
+        """See `twin.Twin.load`."""
+        own = self.model.state_dict()
+        check_state(state, {n: tuple(v.shape) for n, v in own.items()}, set(self.trained))
+        for name, var in own.items():
+            # TRAP(jittor): a Var that is handed over aliases the caller's, and may carry its stop_grad: so NumPy
+            var.update(jt.array(np.array(state.model[name], np.float32)))
+            if name not in self.trained:
+                var.stop_grad()
+        self.optimizer.load(state.optimizer, state.steps)
+        jt.sync_all()
+
+
+def choose_device(wanted: str) -> str:
+    """auto: the GPU if there is one. `cuda` without a GPU is answered by the command line."""
+    jt.flags.use_cuda = int(wanted != "cpu" and bool(jt.has_cuda))
+    return "cuda" if jt.flags.use_cuda else "cpu"
