@@ -45,13 +45,14 @@ def plot_performance(logs: dict[str, Log], path: str | Path, key: str = "test_co
 def curve(log: Log, key: str, index: int | None = None) -> Curve:
     """{epoch: value}, or the value's entry `index` where it is a list. An epoch that was run again counts once.
 
-    What is missing, not finite or −1 (COCO's "nothing to measure") is left out.
+    What is missing, no finite number or −1 (COCO's "nothing to measure") is left out.
     """
-    values = {record["epoch"]: record.get(key) for record in log if "epoch" in record}
+    values = {record["epoch"]: record.get(key) for record in log if isinstance(record.get("epoch"), int)}
     if index is not None:
-        values = {epoch: value[index] for epoch, value in values.items() if value}
+        values = {epoch: value[index] for epoch, value in values.items()
+                  if isinstance(value, list) and len(value) > index and value[index] != -1}
     return {epoch: float(value) for epoch, value in sorted(values.items())
-            if value is not None and math.isfinite(value) and (index is None or value >= 0)}
+            if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
 def draw(axes: Axes, curves: dict[str, Curve], title: str, ending: str) -> None:

@@ -11,12 +11,14 @@ LOG = [{"epoch": epoch, "train_loss": 9.0 - epoch, "test_coco_eval_bbox": [epoch
 
 
 def test_a_curve_holds_each_epoch_once_the_last_run_of_it():
-    log = [*LOG, {"epoch": 1, "train_loss": 5.0}, {"epoch": 3, "train_loss": float("nan")}, {"epoch": 4}]
+    log = [*LOG, {"epoch": 1, "train_loss": 5.0}, {"epoch": 3, "train_loss": float("nan")}, {"epoch": 4},
+           {"epoch": 5, "train_loss": "much"}, {"train_loss": 1.0}, {"epoch": None, "train_loss": 1.0}]
     assert curve(log, "train_loss") == {0: 9.0, 1: 5.0, 2: 7.0}
 
 
 def test_a_curve_of_ap_leaves_out_what_was_not_measured():
     log = [{"epoch": 0, "test_coco_eval_bbox": [-1.0] * 12}, {"epoch": 1}, {"epoch": 2, "test_coco_eval_bbox": []},
+           {"epoch": 4, "test_coco_eval_bbox": 7},
            {"epoch": 3, "test_coco_eval_bbox": [0.1, 0.2, 0.3]}]
     assert curve(log, "test_coco_eval_bbox", 0) == {3: 0.1}
     assert curve(log, "test_coco_eval_bbox", 1) == {3: 0.2}
