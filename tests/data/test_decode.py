@@ -1,0 +1,143 @@
+"""Picture files: pixels equal to Pillow's, and every damaged file an error that names it."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detr_jittor.data import decode
+from detr_jittor.data.decode import read_image
+from detr_jittor.errors import DetrError
+
+RANDOM = np.random.default_rng(5)
+NOISE = RANDOM.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+SMOOTH = np.asarray(Image.fromarray(NOISE[:6, :7]).resize((97, 61), Image.Resampling.BICUBIC))
+
+
+def saved(path, image: Image.Image, **options):
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("pixels", [NOISE, SMOOTH], ids=["noise", "smooth"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("quality", [30, 75, 98])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_is_bit_identical_to_pillow(tmp_path, monkeypatch, pixels, subsampling, quality, progressive):
+    path = saved(tmp_path / "a.jpg", Image.fromarray(pixels), quality=quality, subsampling=subsampling,
+                 progressive=progressive)
+    monkeypatch.setattr(decode, "with_pillow", None)  # the fast way has to serve
+    assert np.array_equal(read_image(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@settings(max_examples=40)
+@given(height=st.integers(1, 80), width=st.integers(1, 80), quality=st.integers(1, 100),
+       subsampling=st.sampled_from([0, 1, 2]), seed=st.integers(0, 9))
+def test_jpeg_of_any_size_is_bit_identical_to_pillow(height, width, quality, subsampling, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    assert np.array_equal(decode.fast_jpeg(file.getvalue()), np.asarray(Image.open(file).convert("RGB")))
+
+
+@pytest.mark.parametrize("mode, format", [
+    ("L", "JPEG"), ("CMYK", "JPEG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("1", "PNG"),
+    ("RGB", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("CMYK", "TIFF"), ("RGB", "WEBP"), ("YCbCr", "TIFF")])
+def test_every_mode_is_read_as_the_reference_reads_it(tmp_path, mode, format):
+    path = saved(tmp_path / "picture", Image.fromarray(SMOOTH).convert(mode), format=format)
+    pixels = read_image(path)
+    assert pixels.shape == SMOOTH.shape and pixels.dtype == np.uint8
+    assert np.array_equal(pixels, np.asarray(Image.open(path).convert("RGB")))
+    if format not in ("GIF",) and mode not in ("1", "P"):
+        grey = SMOOTH if mode not in ("L", "LA") else np.asarray(Image.fromarray(SMOOTH).convert("L"))[:, :, None]
+        assert np.abs(pixels.astype(int) - grey).mean() < 8
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled(tmp_path, format):
+    values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    path = saved(tmp_path / "deep", Image.fromarray(values), format=format)
+    assert read_image(path).tolist() == [[[v] * 3 for v in (0, 0, 1, 128, 255)]]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_that_are_no_picture(tmp_path, dtype):
+    path = saved(tmp_path / "odd.tiff", Image.fromarray(np.array([[70000, 5]], dtype)))
+    with pytest.raises(DetrError, match=r"16 bits|floating-point"):
+        read_image(path)
+
+
+def test_animations_give_their_first_frame(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_orientation_is_left_alone_unless_asked_for(tmp_path):
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = 6
+    path = saved(tmp_path / "turned.jpg", Image.fromarray(SMOOTH), exif=exif)
+    assert read_image(path).shape == (61, 97, 3) and decode.is_turned(path)
+    assert read_image(path, upright=True).shape == (97, 61, 3)
+    assert np.array_equal(read_image(path, upright=True), np.rot90(read_image(path), -1))
+
+
+def jpeg(image=SMOOTH) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(NOISE).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content, told", [
+    (b"", "empty"), (b"<html><body>404</body></html>", "no known format"), (RANDOM.bytes(500), "no known format"),
+    (jpeg()[:len(jpeg()) // 2], "truncated"), (jpeg()[:20], "no known format"), (jpeg()[:2], "no known format"),
+    (png()[:len(png()) // 2], "truncated"), (png()[:10], "no known format"),
+    (png()[:60] + bytes(50) + png()[110:], "broken")])
+def test_damaged_files_are_named(tmp_path, content, told):
+    path = tmp_path / "damaged.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DetrError, match=told) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    for name in ("nowhere.jpg", "link.jpg", "null\0.jpg", "."):
+        with pytest.raises(DetrError, match="cannot be read"):
+            read_image(tmp_path / name)
+
+
+def test_pictures_of_a_bomb_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "LARGEST", 1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    for name, content in (("a.jpg", jpeg()), ("a.png", png())):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DetrError, match="exceeds limit"):
+            read_image(tmp_path / name)
+
+
+@settings(max_examples=150)
+@given(base=st.sampled_from([jpeg(), png()]), data=st.data())
+def test_bytes_changed_at_random_end_in_pixels_or_an_error(tmp_path_factory, base, data):
+    content = bytearray(base)
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "fuzzed"
+    path.write_bytes(content)
+    try:
+        pixels = read_image(path)
+    except DetrError:
+        return
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3
+    with Image.open(path) as image:  # and then Pillow reads the same
+        assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
