@@ -18,8 +18,8 @@ DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4,
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm with fixed statistics and affine: all four tensors are buffers, so no optimizer moves them.
 
-    TRAP(jittor): buffers are listed by Module.parameters() and require gradients; what is trained is decided by name
-    (parameters.is_trained), never by that list.
+    TRAP(jittor): buffers-are-parameters. Module.parameters() lists them and they require gradients; so what is
+    trained is decided by name (parameters.is_trained), never by that list.
     """
 
     def __init__(self, channels: int):

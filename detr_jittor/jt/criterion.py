@@ -103,7 +103,7 @@ class Criterion:
 
     def cardinality_error(self, logits, sizes: list[int]):
         """How many objects are predicted too many or too few, mean over the pictures → [L]; logged only"""
-        # TRAP(jittor): argmax returns (indices, values)
+        # TRAP(jittor): argmax-returns-two. argmax returns (indices, values)
         predicted = (logits.detach().argmax(-1)[0] != self.num_classes).float32().sum(2)  # [L, B]
         wanted = jt.array(np.array(sizes, np.float32))  # [B]
         return (predicted - wanted).abs().mean(1)

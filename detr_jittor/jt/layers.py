@@ -27,8 +27,8 @@ class LayerNorm(nn.Module):
 def set_training(model: nn.Module, training: bool) -> None:
     """Switch between training and evaluation.
 
-    TRAP(jittor): Module.eval() stops the gradients of all parameters, and train() restores them by the Python id of
-    a Var, which another Var may have by then. So neither is called.
+    TRAP(jittor): eval-stops-gradients. Module.eval() stops the gradients of all parameters, and train() restores
+    them by the Python id of a Var, which another Var may have by then. So neither is called.
     """
     for module in model.modules():
         module.is_train = training

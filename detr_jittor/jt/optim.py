@@ -11,8 +11,8 @@ from detr_jittor.parameters import in_backbone
 class Optimizer:
     """Weight decay is decoupled; the backbone has a learning rate of its own.
 
-    TRAP(jittor): Optimizer.n_step counts backward calls, so that gradient accumulation would skew the bias correction;
-    here `steps` counts updates.
+    TRAP(jittor): step-counts-backward. Optimizer.n_step counts backward calls, so that gradient accumulation would
+    skew the bias correction; here `steps` counts updates.
     """
 
     def __init__(self, parameters: dict[str, jt.Var], config: OptimConfig):

@@ -19,7 +19,7 @@ class PositionEmbeddingSine(nn.Module):
 
     def execute(self, mask):
         """[B, H, W] bool, true in the padding → [B, D, H, W]"""
-        # TRAP(jittor): cumsum of a boolean Var stays boolean, and every position of a picture becomes the same
+        # TRAP(jittor): cumsum-of-bool. It stays boolean, and every position of a picture would be the same
         inside = jt.logical_not(mask).float32()
         y = inside.cumsum(1)  # [B, H, W]
         x = inside.cumsum(2)

@@ -83,7 +83,7 @@ class JittorTwin:
         own = self.model.state_dict()
         check_state(state, {n: tuple(v.shape) for n, v in own.items()}, set(self.trained))
         for name, var in own.items():
-            # TRAP(jittor): a Var that is handed over aliases the caller's, and may carry its stop_grad: so NumPy
+            # TRAP(jittor): checkpoint-aliases. A Var that is handed over may bring its stop_grad along: so NumPy
             var.update(jt.array(np.array(state.model[name], np.float32)))
             if name not in self.trained:
                 var.stop_grad()

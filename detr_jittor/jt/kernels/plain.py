@@ -68,7 +68,7 @@ def linear(x, weight, bias, relu=False):
 def layer_norm(x, weight, bias):
     """[..., D] → [..., D]
 
-    TRAP(jittor): nn.LayerNorm computes E[x²] − E[x]², which loses all digits when the mean is large.
+    TRAP(jittor): layer-norm. nn.LayerNorm computes E[x²] − E[x]², which loses all digits when the mean is large.
     """
     centred = x - x.mean(-1, keepdims=True)
     return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
@@ -76,7 +76,7 @@ def layer_norm(x, weight, bias):
 
 def keep_mask(key: int, p: float, shape):
     """`seeding.keep_mask`: [*shape] bool, true where an element is kept"""
-    def word(value):  # as a Var, not a Python number: that would be compiled into the operator, anew for every key
+    def word(value):  # a Python number would become int32, and larger ones 0
         return jt.array(np.array([value], np.uint32))
 
     x = jt.index((int(np.prod(shape)),), dim=0).cast("uint32") * word(0x9E3779B9) ^ word(key)
@@ -131,14 +131,11 @@ def adamw_step(parameters, gradients, exp_avg, exp_avg_sq, lrs, weight_decay, st
     if not np.isfinite(norm):
         return norm
     clip = min(1.0, clip_max_norm / (norm + 1e-6)) if clip_max_norm else 1.0
-    root = np.sqrt(1 - 0.999**step)
+    root = float(np.sqrt(1 - 0.999**step))
     for p, g, m, v, lr in zip(parameters, gradients, exp_avg, exp_avg_sq, lrs):
-        # as Vars, not Python numbers: those would be compiled into the operator, anew for every step
-        c, decay, size = (jt.array(np.float32(value)) for value in
-                          (clip, 1 - lr * weight_decay, lr / (1 - 0.9**step)))
-        g = (g * c).detach()
+        g = (g * clip).detach()
         m.update(m + (g - m) * 0.1)
         v.update(v * 0.999 + g * g * 0.001)
-        p.update(p * decay - size * m / (v.sqrt() / jt.array(np.float32(root)) + 1e-8))
+        p.update(p * (1 - lr * weight_decay) - lr / (1 - 0.9**step) * m / (v.sqrt() / root + 1e-8))
     jt.sync_all()
     return norm
