@@ -1,0 +1,57 @@
+"""`detr-jittor demo`: the main road from generated pictures to curves, without any download."""
+
+import argparse
+import time
+from pathlib import Path
+
+from detr_jittor.__main__ import main
+from detr_jittor.config import OPTIONS, Config
+from detr_jittor.data.demo import write_demo_set
+from detr_jittor.presets import DEMO
+
+HELP = "generate pictures, train on them from nothing, evaluate, predict, draw the curves"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output_dir", default="demo", metavar="D", help="folder for everything [demo]")
+    parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
+    parser.add_argument("--epochs", type=int, default=DEMO.optim.epochs, help=f"epochs [{DEMO.optim.epochs}]")
+
+
+def run(args: argparse.Namespace) -> int:
+    start = time.time()
+    folder = Path(args.output_dir)
+    data, training, prediction = folder / "data", folder / "training", folder / "prediction"
+    print(f"1/4 Generating pictures of shapes in {data}", flush=True)
+    write_demo_set(data)
+    settings = DEMO.replace(coco_path=str(data), output_dir=str(training), framework=args.framework,
+                            epochs=args.epochs, lr_drop=max(args.epochs * 4 // 5, 1))
+    print("2/4 Training DETR on them, from nothing. The first run compiles some operators first.", flush=True)
+    if status := main(["train", *flags(settings)]):
+        return status
+    checkpoint = training / f"checkpoint{'.pkl' if args.framework == 'jittor' else '.pth'}"
+    print("3/4 Evaluating on 200 pictures that it has not seen", flush=True)
+    common = ["--resume", str(checkpoint), "--framework", args.framework]
+    if status := main(["evaluate", *common, "--coco_path", str(data), "--output_dir", str(training)]):
+        return status
+    print("4/4 Predicting on twelve of them", flush=True)
+    pictures = sorted(map(str, (data / "val2017").iterdir()))[:12]
+    if status := main(["predict", *common, "--output_dir", str(prediction), *pictures]):
+        return status
+    print(f"\nDone in {(time.time() - start) / 60:.1f} minutes. Look at:")
+    for path, what in ((prediction, "the pictures, with what was found in them"),
+                       (training / "training_loss_comparison.png", "the loss"),
+                       (training / "performance_comparison.png", "the average precision"),
+                       (training / "eval_summary.txt", "the same in numbers")):
+        print(f"  {str(path):<45} {what}")
+    return 0
+
+
+def flags(config: Config) -> list[str]:
+    """The command line that gives these settings."""
+    words = []
+    for name, value in config.flat().items():
+        if value == OPTIONS[name][2].default:
+            continue
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
