@@ -39,7 +39,9 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/bin/pip:
 	@fail() { echo "error: $$1" >&2; exit 1; }; \
 	test -n "$(PYTHON)" || fail "no Python 3.10, 3.11 or 3.12 found. Run: sudo apt install python3 python3-venv python3-dev"; \
-	"$(PYTHON)" -c '$(SUPPORTED)' || fail "$(PYTHON) is not a Python 3.10, 3.11 or 3.12. Choose one with PYTHON=…"; \
+	"$(PYTHON)" -c '$(SUPPORTED)' 2>/dev/null || fail "$(PYTHON) is not a Python 3.10, 3.11 or 3.12. Choose one with PYTHON=…"; \
+	case "$$(realpath -m "$(VENV)")" in *[[:space:]]*) \
+		fail "Jittor cannot work in a folder with a space in its path. Use another: make … VENV=$$HOME/detr-venv";; esac; \
 	name=$$("$(PYTHON)" -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
 	missing=; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \

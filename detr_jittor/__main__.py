@@ -16,6 +16,13 @@ COMMANDS = {  # in the order of --help
 CLI = Path(__file__).parent / "cli"
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error, without the list of all options."""
+
+    def error(self, message: str):
+        raise DetrError(f"{message}.", f"{self.prog} --help lists the options.")
+
+
 def commands() -> dict[str, str]:
     """{command: module} for the commands whose file is there."""
     return {name: module for name, module in COMMANDS.items() if (CLI / f"{module}.py").is_file()}
@@ -48,12 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         command = importlib.import_module(f"detr_jittor.cli.{commands()[name]}")
-        parser = argparse.ArgumentParser(prog=f"detr-jittor {name}", description=command.HELP)
+        parser = Parser(prog=f"detr-jittor {name}", description=command.HELP)
         command.add_arguments(parser)
         return command.run(parser.parse_args(arguments[1:]))
     except DetrError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

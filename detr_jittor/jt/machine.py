@@ -3,6 +3,7 @@
 `make_plan` looks and decides; `runtime.py` carries the plan out, and `detr-jittor doctor` prints it.
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -31,11 +32,13 @@ class Plan:
 def make_plan() -> Plan:
     """Decide how to start Jittor.
 
-    Errors: DetrError for what cannot be mended from inside a process: numpy, g++, Python's headers, no place to write.
+    Errors: DetrError for what cannot be mended from inside a process: numpy, Jittor or g++ missing, Python's headers,
+        a path that Jittor cannot handle, no place to write.
     """
     check_numpy()
     find_compiler()
     python_config = find_python_config()
+    check_paths(sys.executable, find_jittor(), str(python_config))
     home, notes = choose_home()
     cuda = find_cuda(home)
     if cuda.gpu and not cuda.nvcc:
@@ -83,7 +86,7 @@ def find_compiler() -> str:
 def find_python_config() -> Path:
     """The `python3.x-config` of the very Python that runs; Jittor by itself may find none or another one.
 
-    Errors: DetrError if it or Python.h is missing, or if its path has a space, which Jittor cannot handle.
+    Errors: DetrError if it or Python.h is missing.
     """
     version = f"python3.{sys.version_info.minor}"
     folders = [Path(sys.base_prefix) / "bin", Path(os.path.realpath(sys.executable)).parent]
@@ -93,10 +96,27 @@ def find_python_config() -> Path:
     if not found or not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         raise DetrError(f"Python's headers are missing ({version}-config or Python.h).",
                         f"Run: sudo apt install {version}-dev; or use a Python from conda, pyenv or uv.")
-    if " " in found[0]:
-        raise DetrError(f"{found[0]}: Jittor cannot compile with a Python whose path has a space.",
-                        "Install Python in another folder.")
     return Path(found[0])
+
+
+def find_jittor() -> str:
+    """Where Jittor is installed. Errors: DetrError if it is not."""
+    spec = importlib.util.find_spec("jittor_utils")
+    if spec is None or spec.origin is None:
+        raise DetrError("Jittor is not installed.", "Run: pip install -r requirements.txt")
+    return spec.origin
+
+
+def check_paths(*paths: str) -> None:
+    """Jittor hands these to the shell as they are.
+
+    Errors: DetrError for a path with a space or another character that means something to the shell.
+    """
+    for path in paths:
+        bad = sorted(set(path) & set(" \t\n'\"\\$`&|;<>()*?[]"))
+        if bad:
+            raise DetrError(f"{path}: Jittor cannot compile with this path, because of the character {bad[0]!r} in it.",
+                            "Make the virtual environment elsewhere: make demo VENV=$HOME/detr-venv")
 
 
 def choose_home() -> tuple[Path, list[str]]:

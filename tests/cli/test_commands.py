@@ -1,0 +1,61 @@
+"""`detr-jittor`: which commands there are, and how faults end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detr_jittor import __main__ as program
+from detr_jittor.errors import DetrError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A folder of commands with two in it."""
+    (tmp_path / "train.py").write_text('HELP = "learn"\nraise ImportError("imported for nothing")\n')
+    (tmp_path / "plot.py").write_text('HELP: str = ("draw "\n    "curves")\n')
+    monkeypatch.setattr(program, "CLI", tmp_path)
+
+
+def test_only_commands_with_a_file_are_listed(commands, capsys):
+    assert program.main(["--help"]) == 0
+    lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert lines == [["train", "learn"], ["plot", "draw curves"]]
+
+
+def test_no_command(commands, capsys):
+    assert program.main([]) == 2
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_an_unknown_command(commands, capsys):
+    assert program.main(["predict"]) == 2
+    assert capsys.readouterr().err == "error: there is no command 'predict'. Choose from train, plot.\n"
+
+
+@pytest.mark.parametrize("fault, line, status", [
+    (DetrError("a.json: broken.", "Mend it."), "error: a.json: broken. Mend it.\n", 2),
+    (KeyboardInterrupt(), "interrupted\n", 130),
+])
+def test_a_fault_is_one_line(monkeypatch, capsys, fault, line, status):
+    def run(args):
+        raise fault
+
+    monkeypatch.setattr("detr_jittor.cli.doctor.run", run)
+    assert program.main(["doctor"]) == status
+    assert capsys.readouterr().err == line
+
+
+def test_every_command_has_its_help():
+    names = program.commands()
+    assert names and all(program.help_line(module) for module in names.values())
+
+
+def test_the_overview_imports_no_framework():
+    code = ("import sys; from detr_jittor.__main__ import main; main(['--help']); "
+            "print(sorted({'jittor', 'torch', 'numpy', 'scipy'} & sys.modules.keys()))")
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "[]"
