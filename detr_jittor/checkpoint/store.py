@@ -23,8 +23,11 @@ CHECKS = {".pkl": pickle_file.check, ".pth": torch_file.check, ".safetensors": s
 DAMAGED = (BadFile, *DAMAGE, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, SafetensorError)
 
 
-def save(path: str | Path, checkpoint: Checkpoint) -> None:
+def save(path: str | Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
     """Write a checkpoint; the format follows from the suffix (.pkl, .pth, .safetensors).
+
+    Args:
+        previous: a second name, under which the file that is replaced is kept.
 
     Errors: DetrError if it cannot be written; the file that was there is untouched then.
     """
@@ -38,6 +41,8 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
             file.flush()
             os.fsync(file.fileno())
         check(temporary)
+        if previous and path.exists():
+            link(path, previous)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except (OSError, *DAMAGED) as error:

@@ -1,0 +1,31 @@
+"""`detr-jittor evaluate`: the AP of a checkpoint, printed and as eval.json."""
+
+import argparse
+import json
+from pathlib import Path
+
+from detr_jittor import engine
+from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
+from detr_jittor.report.log import make_folder, write_whole
+
+HELP = "measure the AP of a checkpoint"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    args.eval = True
+    config, found = config_and_checkpoint(args)
+    folder = Path(config.run.output_dir) if config.run.output_dir else None
+    if folder:
+        make_folder(folder)
+    summary = engine.evaluate(config, found)
+    print(summary.table())
+    print()
+    print(summary.class_table())
+    if folder:
+        write_whole(folder / "eval.json", json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n")
+        print(f"\nThe same numbers are in {folder / 'eval.json'}.")
+    return 0

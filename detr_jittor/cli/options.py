@@ -1,0 +1,67 @@
+"""The options of the command line, made from config.py, and the settings that they give."""
+
+import argparse
+
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.config import OPTIONS, Config, checked, read_config
+from detr_jittor.engine.start import find_checkpoint
+
+# A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
+NOT_INHERITED = ("framework", "output_dir", "device", "resume", "save_every_steps", "start_epoch", "eval",
+                 "frozen_weights", "world_size", "dist_url", "plain", "num_workers", "max_steps", "max_bad_images")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every option of config.py, grouped as there, and --config.
+
+    Options that the user does not give are absent from the parsed arguments, so that `config_of` knows which to take
+    from a file.
+    """
+    parser.allow_abbrev = False
+    parser.usage = "%(prog)s [options]"
+    parser.add_argument("--config", metavar="FILE", help="take settings from the config.json of a run; options that "
+                                                         "are given besides override it")
+    groups = {}
+    for name, (group, kind, field) in OPTIONS.items():
+        if group not in groups:
+            groups[group] = parser.add_argument_group(Config.__dataclass_fields__[group].type.__doc__)
+        add_option(groups[group], name, kind, field)
+
+
+def add_option(group, name: str, kind: type, field) -> None:
+    text, default = field.metadata["help"], field.default
+    if kind is bool:
+        group.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
+        return
+    shown = "" if default in (None, "") else f" [{default}]"
+    group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text + shown,
+                       choices=field.metadata["choices"] or None,
+                       metavar=None if field.metadata["choices"] else kind.__name__.upper())
+
+
+def given(args: argparse.Namespace) -> dict:
+    """{option: value} of the options that the user gave."""
+    return {name: checked(name, value, f"--{name}") for name, value in vars(args).items() if name in OPTIONS}
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The settings: those that were given, over those of --config, over the defaults."""
+    base = read_config(args.config) if args.config else Config()
+    return base.replace(**given(args))
+
+
+def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, Checkpoint] | None]:
+    """The settings, and (file, content) of the checkpoint that --resume names.
+
+    The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
+    --config.
+
+    Errors: DetrError if a file cannot be read.
+    """
+    config = config_of(args)
+    found = find_checkpoint(config)
+    own = found and found[1].config
+    if own is None or args.config:
+        return config, found
+    defaults = Config().flat()
+    return own.replace(**{name: defaults[name] for name in NOT_INHERITED}).replace(**given(args)), found

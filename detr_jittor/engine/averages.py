@@ -1,0 +1,43 @@
+"""Running means of what an epoch logs."""
+
+import re
+
+from detr_jittor.config import LossConfig
+
+
+class Averages:
+    """Sum and count of each name. They travel in a checkpoint, so that a resumed epoch logs what it would have."""
+
+    def __init__(self, sums: dict[str, list] | None = None):
+        self.sums = {name: list(pair) for name, pair in (sums or {}).items()}
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            pair = self.sums.setdefault(name, [0.0, 0])
+            pair[0] += value
+            pair[1] += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: total / count for name, (total, count) in self.sums.items()}
+
+    def total(self, name: str) -> float:
+        return self.sums.get(name, [0.0, 0])[0]
+
+
+def loss_weights(loss: LossConfig) -> dict[str, float]:
+    """What each loss term is multiplied by, those of the auxiliary layers like the last one's."""
+    return {"loss_ce": 1.0, "loss_bbox": loss.bbox_loss_coef, "loss_giou": loss.giou_loss_coef,
+            "loss_mask": loss.mask_loss_coef, "loss_dice": loss.dice_loss_coef}
+
+
+def logged(losses: dict[str, float], weights: dict[str, float]) -> dict[str, float]:
+    """A step's losses as the reference code logs them: `loss`, each term weighted, and each as `…_unscaled`.
+
+    Args:
+        losses: `loss` (the weighted sum) and the unweighted terms, as a twin returns them.
+    """
+    terms = {name: value for name, value in losses.items() if name not in ("loss", "grad_norm")}
+    scaled = {name: value * weights[base] for name, value in terms.items()
+              if (base := re.sub(r"_\d+$", "", name)) in weights}
+    return {"class_error": losses.get("class_error", 0.0), "loss": losses["loss"], **scaled,
+            **{f"{name}_unscaled": value for name, value in terms.items()}}

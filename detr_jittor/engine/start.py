@@ -1,0 +1,131 @@
+"""From settings to a twin with weights: all that happens before the first step of a run."""
+
+import sys
+from pathlib import Path
+
+from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.backbone import weights_file, with_backbone
+from detr_jittor.checkpoint.folder import newest
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.config import Config
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.errors import DetrError
+from detr_jittor.twin import Twin, load_twin
+from detr_jittor.types import Classes, State
+
+FROM_NOTHING = (
+    "The backbone starts from random weights. DETR learns slowly even from ImageNet weights; from nothing, expect many "
+    "more epochs on real pictures, and little to see in the first ten thousand steps.")
+UNBOUNDED = ("warning: --backbone_norm frozen leaves random weights without normalisation: activations grow from "
+             "layer to layer. Train the batch norm (--backbone_norm batch).")
+
+
+def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
+    """(file, content) of what `resume` names; "auto" is the newest in the output folder, None if there is none.
+
+    Errors: DetrError if it cannot be read.
+    """
+    wanted = config.run.resume
+    if not wanted:
+        return None
+    if wanted != "auto":
+        return wanted, store.load(wanted)
+    found = newest(config.run.output_dir)
+    if found is None:
+        if config.run.eval:
+            raise DetrError(f"{config.run.output_dir}: holds no checkpoint.", "Pass --resume FILE.")
+        print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
+        return None
+    print(f"Going on from {found[0]}.")
+    return str(found[0]), found[1]
+
+
+def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
+    """The settings without "auto" and None: num_classes from checkpoint or dataset, backbone_norm from the weights.
+
+    Errors: DetrError if checkpoint and dataset name other classes.
+    """
+    norm = config.model.backbone_norm
+    if norm == "auto":
+        norm = "batch" if config.run.backbone_weights == "none" and not found else "frozen"
+    if found:
+        check_classes(*found, data, config.model.num_classes)
+    num_classes = config.model.num_classes or data.classes.num_classes
+    if num_classes < data.classes.num_classes:
+        raise DetrError(f"--num_classes {num_classes}: {data.name} has labels up to {data.classes.num_classes - 1}.",
+                        f"Leave it out, or give at least {data.classes.num_classes}.")
+    return config.replace(backbone_norm=norm, num_classes=num_classes)
+
+
+def check_classes(file: str, checkpoint: Checkpoint, data: CocoIndex, num_classes: int | None) -> None:
+    """Errors: DetrError if a checkpoint's labels are not those of a dataset."""
+    if checkpoint.classes:
+        ours, theirs = checkpoint.classes.label_of(), data.classes.label_of()
+        strange = [category for category, label in theirs.items() if ours.get(category) != label]
+        if strange:
+            raise DetrError(f"{file}: trained on other classes than {data.name}, whose {listed(strange, data.classes)} "
+                            "it does not have.", "Give it the dataset that it was trained on.")
+    outputs = checkpoint.state.model.get("class_embed.weight", checkpoint.state.model.get("detr.class_embed.weight"))
+    wanted = num_classes or (checkpoint.classes or data.classes).num_classes
+    if outputs is not None and len(outputs) != wanted + 1:
+        raise DetrError(f"{file}: has {len(outputs) - 1} classes, but {wanted} are wanted for {data.name}.",
+                        f"Give it its own dataset, or pass --num_classes {len(outputs) - 1} if the labels agree.")
+
+
+def listed(categories: list[int], classes: Classes) -> str:
+    names = dict(zip(classes.category_ids, classes.names))
+    shown = ", ".join(f"{c} ({names[c]})" for c in categories[:5])
+    return f"categories {shown}{', …' if len(categories) > 5 else ''}" if len(categories) > 1 else f"category {shown}"
+
+
+def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool) -> Twin:
+    """The twin with its weights: a checkpoint's, or random ones with ImageNet's in the backbone.
+
+    Args:
+        config: resolved.
+        wants_backbone: whether ImageNet weights are needed where there is no checkpoint.
+
+    Errors: DetrError if the weights are missing or do not fit.
+    """
+    use_backbone = wants_backbone and found is None and config.run.backbone_weights != "none"
+    file = weights_file(config.model.backbone, config.run.backbone_weights) if use_backbone else None
+    twin = load_twin(config.run.framework)(config, config.model.num_classes)
+    print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters")
+    if config.run.device.startswith("cuda") and not str(twin.device).startswith("cuda"):
+        print(f"warning: --device {config.run.device}: there is no GPU that {twin.name} can use here; it goes on "
+              f"with the {twin.device}.", file=sys.stderr)
+    if found:
+        load_checkpoint(twin, *found, with_optimizer=not config.run.eval)
+    elif file:
+        twin.load(with_backbone(twin.state(), file, config.model.backbone_stages))
+    else:
+        print(FROM_NOTHING)
+        if config.model.backbone_norm == "frozen":
+            print(UNBOUNDED, file=sys.stderr)
+    if config.run.frozen_weights:
+        load_frozen(twin, config.run.frozen_weights)
+    return twin
+
+
+def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimizer: bool) -> None:
+    """Errors: DetrError, naming the file, if its weights do not fit."""
+    state = checkpoint.state
+    if with_optimizer and checkpoint.note:
+        print(f"warning: {file}: {checkpoint.note}.", file=sys.stderr)
+    if not with_optimizer:
+        state = State(state.model, {})
+    try:
+        twin.load(state)
+    except DetrError as error:
+        raise DetrError(f"{file}: {error.what}", error.mend) from None
+
+
+def load_frozen(twin: Twin, file: str | Path) -> None:
+    """Put a detector's weights under the mask head; the head keeps its own."""
+    detector = {f"detr.{name.removeprefix('detr.')}": value for name, value in store.load(file).state.model.items()}
+    own = twin.state().model
+    head = {name: value for name, value in own.items() if not name.startswith("detr.")}
+    try:
+        twin.load(State({**detector, **head}, {}))
+    except DetrError as error:
+        raise DetrError(f"{file}: {error.what}", error.mend) from None

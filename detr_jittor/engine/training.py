@@ -1,0 +1,233 @@
+"""The training loop: epochs, steps, and what is written on the way."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterator
+
+from detr_jittor import seeding
+from detr_jittor.checkpoint.folder import RunFolder
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.config import Config
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.loader import Loader
+from detr_jittor.engine.averages import Averages, logged, loss_weights
+from detr_jittor.engine.bad_images import BadImages
+from detr_jittor.engine.evaluation import evaluate_split
+from detr_jittor.engine.signals import StopRequest
+from detr_jittor.errors import DetrError
+from detr_jittor.evaluate.summary import Summary, number
+from detr_jittor.report.log import RunLog, read_log, write_whole
+from detr_jittor.report.progress import Progress, duration, peak_memory
+from detr_jittor.schedule import lr_factor
+from detr_jittor.twin import Twin
+from detr_jittor.types import Batch
+
+
+class Training:
+    """A run: the twin, the data, and where in the run it is."""
+
+    def __init__(self, config: Config, twin: Twin, train_data: CocoIndex, val_data: CocoIndex,
+                 folder: RunFolder | None, stop: StopRequest):
+        self.config, self.twin, self.folder, self.stop = config, twin, folder, stop
+        self.train_data, self.val_data = train_data, val_data
+        data, size, seed, masks = config.data, config.optim.batch_size, config.run.seed, config.model.masks
+        self.train_loader = Loader(train_data, data, size, True, seed, masks)
+        self.val_loader = Loader(val_data, data, size, False, seed, masks)
+        self.bad_images = BadImages(data.max_bad_images)
+        self.weights = loss_weights(config.loss)
+        self.epoch = config.run.start_epoch - 1  # the last one that is finished
+        self.batches = 0  # done of the epoch after it
+        self.step, self.saved_step = 0, 0
+        self.averages = Averages()  # of the epoch after it
+        self.best_ap = -1.0
+        self.unsaved: DetrError | None = None  # why the newest state is not on the disk
+        self.log: RunLog | None = None
+
+    def close(self) -> None:
+        self.train_loader.close()
+        self.val_loader.close()
+        if self.log:
+            self.log.close()
+
+    def go_on_from(self, found: tuple[str, Checkpoint] | None) -> None:
+        """Take over a checkpoint's place in the run, and open the logs."""
+        continues = False
+        if found and found[1].state.optimizer:
+            file, checkpoint = found
+            continues = self.folder is not None and self.folder.holds(file)
+            self.epoch, self.step, self.best_ap = checkpoint.epoch, checkpoint.step, checkpoint.best_ap
+            self.saved_step = self.step
+            self.take_up_epoch(checkpoint)
+        if self.folder:
+            if not continues and (earlier := self.folder.set_aside()):
+                print(f"What an earlier run left in {self.folder.path} is in {earlier} now.")
+            self.log = RunLog(self.folder.path, self.epoch + 1)
+            write_whole(self.folder.path / "config.json", self.config.to_json())
+
+    def take_up_epoch(self, checkpoint: Checkpoint) -> None:
+        """Go on within an epoch, if its batches are still the same ones."""
+        if not checkpoint.batches:
+            return
+        old, new = checkpoint.config, self.config
+        if (old is None or old.optim.batch_size != new.optim.batch_size or old.run.seed != new.run.seed
+                or checkpoint.epoch_length != len(self.train_loader)):
+            print(f"The data, the batch size or the seed has changed: epoch {self.epoch + 1} starts anew.")
+            return
+        self.batches, self.averages = checkpoint.batches, Averages(checkpoint.sums)
+
+    def run(self) -> int:
+        """All epochs that are left. Returns: the exit status."""
+        if self.epoch + 1 >= self.config.optim.epochs or self.at_last_step():
+            print(f"Nothing left to train: {self.epoch + 1} epochs and {self.step} steps are done.")
+        try:
+            while self.epoch + 1 < self.config.optim.epochs and not self.at_last_step():
+                if not self.one_epoch():
+                    return self.stop.status
+        except DetrError:
+            if self.step > self.saved_step:
+                self.save()
+            raise
+        self.bad_images.tell()
+        self.draw_curves()
+        if self.unsaved:
+            raise self.unsaved
+        return 0
+
+    def at_last_step(self) -> bool:
+        return self.config.optim.max_steps is not None and self.step >= self.config.optim.max_steps
+
+    def one_epoch(self) -> bool:
+        """Train on the rest of an epoch, evaluate, log and save. Returns: false if it was interrupted."""
+        self.train_batches()
+        self.save()  # evaluation can fail, or take long
+        if self.stop.status:
+            return False
+        began = time.monotonic()
+        summary, averages = evaluate_split(self.twin, self.val_loader, self.val_data, self.config, self.bad_images,
+                                           self.stop)
+        if summary is None:
+            return False
+        record = self.record(averages, summary, time.monotonic() - began)
+        best = summary.ap > self.best_ap
+        self.best_ap = max(self.best_ap, summary.ap)
+        if self.log:
+            self.log.epoch(record, summary.line(self.epoch + 1))
+        self.tell(record, summary)
+        if self.batches == len(self.train_loader):
+            self.epoch, self.batches, self.averages = self.epoch + 1, 0, Averages()
+        self.save()
+        self.name_checkpoint(best)
+        return True
+
+    def train_batches(self) -> None:
+        """The batches of an epoch that are left, or fewer if the run is to end."""
+        epoch, total = self.epoch + 1, len(self.train_loader)
+        save_every = self.config.run.save_every_steps
+        with contextlib.closing(Progress(f"epoch {epoch}", total, self.batches)) as progress:
+            for batch, waited in timed(self.train_loader.epoch(epoch, self.batches)):
+                if self.stop.status or self.at_last_step():
+                    return
+                began = time.monotonic()
+                self.bad_images.add(batch.bad_images)
+                if len(batch):
+                    self.train_batch(batch, epoch)
+                self.step, self.batches = self.step + 1, self.batches + 1
+                self.averages.add({"data_time": waited, "step_time": waited + time.monotonic() - began})
+                progress.update(self.shown())
+                if save_every and self.step % save_every == 0:
+                    self.save()
+
+    def train_batch(self, batch: Batch, epoch: int) -> None:
+        """One step. Errors: DetrError, naming the pictures, if loss or gradient are not finite."""
+        factor = lr_factor(self.config.optim, epoch, self.step)
+        try:
+            losses = self.twin.train_step(batch, seeding.step_seed(self.config.run.seed, self.step), factor)
+        except DetrError as error:
+            raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.mend) from None
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(losses[name]):
+                what = {"loss": "the loss", "grad_norm": "the gradient's norm"}[name]
+                raise DetrError(f"step {self.step}: {what} is {losses[name]}, with {self.names(batch)}.",
+                                "Lower --lr, or look at these pictures and their annotations.")
+        values = {"lr": self.config.optim.lr * factor, **logged(losses, self.weights),
+                  "grad_norm": losses["grad_norm"]}
+        self.averages.add(values)
+        if self.log:
+            self.log.step(self.step, {name: values[name] for name in ("loss", "class_error", "lr", "grad_norm")})
+
+    def names(self, batch: Batch) -> str:
+        path_of = {image.id: image.path for image in self.train_data.images}
+        return ", ".join(path_of[target.image_id] for target in batch.targets)
+
+    def shown(self) -> dict[str, str]:
+        """What the progress bar says."""
+        means, size = self.averages.means(), self.config.optim.batch_size
+        last = self.config.optim.epochs * len(self.train_loader)
+        left = min(last, self.config.optim.max_steps or last) - self.step
+        return {
+            "loss": f"{means.get('loss', math.nan):.3f}", "class error": f"{means.get('class_error', math.nan):.1f}",
+            "lr": f"{means.get('lr', math.nan):.1e}", "images/s": f"{size / means['step_time']:.1f}",
+            "ETA": duration(max(0, left) * means["step_time"]), "data": f"{1000 * means['data_time']:.0f} ms",
+            "memory": f"{peak_memory():.0f} MB",
+        }
+
+    def record(self, test: Averages, summary: Summary, seconds: float) -> dict:
+        """What log.txt says about an epoch: the reference code's keys, then ours."""
+        means = self.averages.means()
+        data_time, step_time = means.pop("data_time", 0.0), means.pop("step_time", 0.0)
+        return {
+            **{f"train_{name}": value for name, value in means.items()},
+            **{f"test_{name}": value for name, value in test.means().items()},
+            "test_coco_eval_bbox": summary.stats, "epoch": self.epoch + 1, "n_parameters": self.twin.n_parameters,
+            "step": self.step, "train_data_time": data_time, "train_step_time": step_time,
+            "train_seconds": self.averages.total("step_time"), "test_seconds": seconds, "peak_memory_mb": peak_memory(),
+        }
+
+    def tell(self, record: dict, summary: Summary) -> None:
+        """An epoch in one line."""
+        loss, test_loss = (record.get(f"{split}_loss", math.nan) for split in ("train", "test"))
+        times = " + ".join(duration(record[f"{split}_seconds"]) for split in ("train", "test"))
+        print(f"{summary.line(record['epoch'])} | best {number(self.best_ap)} | loss {loss:.3f} | test loss "
+              f"{test_loss:.3f} | {times} | data {1000 * record['train_data_time']:.0f} ms a step "
+              f"| memory {record['peak_memory_mb']:.0f} MB", flush=True)
+
+    def save(self) -> None:
+        """Write the checkpoint. If that fails, the run goes on and says so; at its end it is an error."""
+        if self.folder is None:
+            return
+        checkpoint = Checkpoint(self.twin.state(), self.epoch, self.step, self.config, self.train_data.classes,
+                                self.best_ap, self.batches, len(self.train_loader), self.averages.sums)
+        try:
+            self.folder.save(checkpoint)
+            self.unsaved, self.saved_step = None, self.step
+        except DetrError as error:
+            self.unsaved = error
+            print(f"warning: {error}", file=sys.stderr)
+
+    def name_checkpoint(self, best: bool) -> None:
+        """Keep the best, and as the reference code does, those before a drop of the learning rate and every 100th."""
+        if self.folder is None or self.unsaved:
+            return
+        number = self.epoch + 1
+        numbered = self.batches == 0 and (number % self.config.optim.lr_drop == 0 or number % 100 == 0)
+        for name in ["best"] * best + [f"checkpoint{self.epoch:04}"] * numbered:
+            self.folder.also_as(name)
+
+    def draw_curves(self) -> None:
+        if self.folder is None or not (self.folder.path / "log.txt").exists():
+            return
+        from detr_jittor.report.plot import plot_performance, plot_training_loss  # matplotlib: most of a second
+
+        logs = {self.twin.name: read_log(self.folder.path / "log.txt")}
+        plot_training_loss(logs, self.folder.path / "training_loss_comparison.png")
+        plot_performance(logs, self.folder.path / "performance_comparison.png")
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that it was waited for."""
+    began = time.monotonic()
+    for batch in batches:
+        yield batch, time.monotonic() - began
+        began = time.monotonic()

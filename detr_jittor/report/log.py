@@ -1,0 +1,139 @@
+"""What a run writes as it goes: log.txt, eval_summary.txt and TensorBoard's scalars; and reading log.txt again."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from detr_jittor.errors import DetrError
+
+STEPS_BETWEEN = 50  # training steps from one TensorBoard point to the next
+
+
+class RunLog:
+    """The logs in a run's folder.
+
+    log.txt holds one JSON object an epoch, with the reference code's keys; eval_summary.txt one line an epoch.
+    """
+
+    def __init__(self, folder: Path, first_epoch: int = 0):
+        """Continue the folder's logs. Lines of epochs from `first_epoch` on are removed: these epochs run (again)."""
+        self.folder = folder
+        with writing(folder):
+            keep_lines(folder / "log.txt", first_epoch, lambda line: json.loads(line)["epoch"])
+            keep_lines(folder / "eval_summary.txt", first_epoch,
+                       lambda line: int(re.search(r"epoch= *(\d+)", line)[1]))
+        from tensorboardX import SummaryWriter  # half a second, so only for a run that writes
+
+        self.scalars = SummaryWriter(str(folder / "tensorboard"))
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """TensorBoard's scalars within an epoch, at every 50th step."""
+        if step % STEPS_BETWEEN == 0:
+            for name, value in values.items():
+                self.scalars.add_scalar(f"step/{name}", value, step)
+
+    def epoch(self, record: dict, summary_line: str | None) -> None:
+        """The record of an epoch, and its line in eval_summary.txt. Errors: DetrError if they cannot be written."""
+        with writing(self.folder):
+            append(self.folder / "log.txt", json.dumps(record))
+            if summary_line:
+                append(self.folder / "eval_summary.txt", summary_line)
+        for name, value in flat(record).items():
+            self.scalars.add_scalar(f"epoch/{name}", value, record["epoch"])
+        self.scalars.flush()
+
+    def close(self) -> None:
+        self.scalars.close()
+
+
+@contextlib.contextmanager
+def writing(folder: Path):
+    """Turns what goes wrong on disk into an error that the user reads."""
+    try:
+        yield
+    except OSError as error:
+        raise DetrError(f"{folder}: the log cannot be written ({error.strerror}).",
+                        "Make room or choose another --output_dir.") from None
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line, on the disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folder(folder: Path) -> None:
+    """Errors: DetrError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DetrError(f"{folder}: cannot be made ({error.strerror}).", "Choose another --output_dir.") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file whole or not at all. Errors: DetrError."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DetrError(f"{path}: cannot be written ({error.strerror}).", "Choose another --output_dir.") from None
+
+
+def keep_lines(path: Path, first_epoch: int, epoch_of: Callable[[str], int]) -> None:
+    """Rewrite a log without the lines of epochs from `first_epoch` on, nor what a killed run left half-written."""
+    if not path.exists():
+        return
+
+    def stays(line: str) -> bool:
+        try:
+            return epoch_of(line) < first_epoch
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    write_whole(path, "".join(line + "\n" for line in lines if stays(line)))
+
+
+def flat(record: dict) -> dict[str, float]:
+    """The numbers of a record, those in lists by their place: {"test_coco_eval_bbox/0": …}."""
+    numbers = {}
+    for name, value in record.items():
+        values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+        numbers |= {n: v for n, v in values.items() if isinstance(v, (int, float))}
+    return numbers
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """One record an epoch, in the order of the file; the same from the reference code's log.txt.
+
+    A broken last line without its end, as a killed run can leave it, is no record.
+
+    Errors: DetrError if the file cannot be read or a line is no JSON object.
+    """
+    mend = "Pass the log.txt that a run wrote."
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DetrError(f"{path}: cannot be read ({error}).", mend) from None
+    records = []
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if not line.endswith("\n"):
+                break
+            raise DetrError(f"{path}, line {number}: not valid JSON ({error}).", mend) from None
+        if not isinstance(record, dict):
+            raise DetrError(f"{path}, line {number}: not a JSON object.", mend)
+        records.append(record)
+    if not records:
+        raise DetrError(f"{path}: holds no epoch.", mend)
+    return records
