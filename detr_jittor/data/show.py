@@ -1,0 +1,60 @@
+"""A sheet of pictures with their annotated boxes, to see whether a dataset is what one thinks it is."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.decode import read_image
+from detr_jittor.data.transforms import size_for
+from detr_jittor.errors import DetrError
+from detr_jittor.report.pictures import draw_detections, font_of
+
+TILE = 480  # pixels that a picture's longer side takes on the sheet
+MARGIN = 12
+CAPTION = 24
+COLUMNS = 4
+PAPER = (245, 245, 245)
+
+
+def contact_sheet(index: CocoIndex, places: Iterable[int]) -> Image.Image:
+    """The pictures at these places of the index with all their boxes, crowds included, and their names below.
+
+    A picture that cannot be read is an empty tile with the reason below it.
+    """
+    tiles = [tile(index, place) for place in places]
+    columns = min(COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    across, down = TILE + MARGIN, TILE + CAPTION + MARGIN
+    sheet = Image.new("RGB", (columns * across + MARGIN, rows * down + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (picture, caption) in enumerate(tiles):
+        x, y = MARGIN + number % columns * across, MARGIN + number // columns * down
+        sheet.paste(picture, (x + (TILE - picture.width) // 2, y + TILE - picture.height))
+        draw.text((x + TILE // 2, y + TILE + CAPTION // 2), caption, fill="black", font=font_of(caption, 14),
+                  anchor="mm")
+    return sheet
+
+
+def tile(index: CocoIndex, place: int) -> tuple[Image.Image, str]:
+    """A picture with its boxes, as large as a tile, and what is to be written below it."""
+    record, objects = index.images[place], index.annotations(place)
+    name = f"image {record.id}  {record.path.rpartition('/')[2]}"
+    try:
+        picture = Image.fromarray(read_image(record.path))
+    except DetrError as error:
+        return Image.new("RGB", (TILE, TILE), "white"), shortened(error.what)
+    height, width = size_for(picture.height, picture.width, TILE, TILE)
+    scale = np.array([width / record.width, height / record.height] * 2)
+    boxes = objects.boxes.copy()
+    boxes[:, 2:] += boxes[:, :2]
+    names = index.classes.name_of()
+    drawn = draw_detections(picture.resize((width, height), Image.Resampling.BICUBIC), boxes * scale, objects.labels,
+                            None, names)
+    drawn.thumbnail((TILE, TILE))
+    return drawn, f"{name}  {record.width}×{record.height}  {len(objects)} objects"
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    return text if len(text) <= longest else "…" + text[1 - longest:]
