@@ -1,6 +1,8 @@
 """oneDNN is copied from its wheels to where Jittor looks, whole, once, and by one process."""
 
+import fcntl
 import filecmp
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -70,6 +72,21 @@ def test_several_processes_at_once(tmp_path):
         assert (run.stdout.read().strip(), run.stderr.read()) == ("True", "")
         assert run.wait() == 0
     assert sorted(p.name for p in onednn.folder(tmp_path).parent.iterdir()) == [onednn.FOLDER, "lock"]
+
+
+def test_a_process_waits_for_the_one_that_copies(placed, tmp_path):
+    target = onednn.folder(tmp_path)
+    target.parent.mkdir(parents=True)
+    code = f"from pathlib import Path; from detr_jittor.jt import onednn; onednn.place(Path({str(tmp_path)!r}))"
+    with open(target.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(timeout=2)
+        shutil.copytree(onednn.folder(placed[0]), target, symlinks=True)
+        mine = target.stat().st_ino
+    assert waiting.wait() == 0
+    assert target.stat().st_ino == mine, "what was there when its turn came is not copied again"
 
 
 def test_another_version_under_jittors_own_name_is_left_alone(tmp_path):
