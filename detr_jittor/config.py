@@ -98,6 +98,9 @@ class RunConfig:
     seed: int = option(42, "seed of everything random")
     resume: str = option("", "checkpoint to go on from, of either framework; auto: the newest in output_dir, if any")
     save_every_steps: int = option(0, "write a checkpoint every so many steps too; 0: only after an epoch (added)")
+    eval_every: int = option(1, "evaluate after every so many epochs, and after the last (added)")
+    eval_train: int = option(0, "evaluate on so many of the training pictures too, the first of the file, without "
+                             "augmentation (added)")
     start_epoch: int = option(0, "number of the first epoch")
     eval: bool = option(False, "evaluate and stop")
     backbone_weights: str = option("auto", "ImageNet weights of the backbone: auto (download once), none, or a file "

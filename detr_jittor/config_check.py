@@ -48,11 +48,13 @@ def training_rules(config: Config):
     for name, value in (("lr_backbone", o.lr_backbone), ("weight_decay", o.weight_decay),
                         ("clip_max_norm", o.clip_max_norm), ("warmup_steps", o.warmup_steps),
                         ("num_workers", d.num_workers), ("max_bad_images", d.max_bad_images),
-                        ("save_every_steps", config.run.save_every_steps), ("seed", config.run.seed),
+                        ("save_every_steps", config.run.save_every_steps), ("eval_train", config.run.eval_train),
+                        ("seed", config.run.seed),
                         *((f, getattr(loss, f)) for f in vars(loss) if f != "no_aux_loss")):
         yield value < 0, f"--{name} {value} is negative.", "Give 0 or more."
     for name, value in (("batch_size", o.batch_size), ("epochs", o.epochs), ("lr_drop", o.lr_drop),
-                        ("max_steps", o.max_steps), ("min_size", d.min_size), ("max_size", d.max_size)):
+                        ("max_steps", o.max_steps), ("eval_every", config.run.eval_every),
+                        ("min_size", d.min_size), ("max_size", d.max_size)):
         yield value is not None and value < 1, f"--{name} {value} is less than 1.", "Give a positive number."
     yield (d.min_size > d.max_size, f"--min_size {d.min_size} is more than --max_size {d.max_size}.",
            "The short side cannot be longer than the long one.")

@@ -49,6 +49,12 @@ class CocoIndex:
         """All objects, picture by picture."""
         return self._objects
 
+    def first(self, count: int) -> "CocoIndex":
+        """The dataset with its first `count` pictures only, or all of them where there are less."""
+        starts = self._starts[:count + 1]
+        return CocoIndex(self.name, self.classes, self.images[:count], self._objects.rows(slice(0, starts[-1])), starts,
+                         self.remarks)
+
     def ground_truth(self) -> dict:
         """The dataset as a COCO dict for evaluation.
 

@@ -31,10 +31,14 @@ class Training:
     def __init__(self, config: Config, twin: Twin, train_data: CocoIndex, val_data: CocoIndex,
                  folder: RunFolder | None, stop: StopRequest):
         self.config, self.twin, self.folder, self.stop = config, twin, folder, stop
-        self.train_data, self.val_data = train_data, val_data
+        self.train_data = train_data
         data, size, seed, masks = config.data, config.optim.batch_size, config.run.seed, config.model.masks
         self.train_loader = Loader(train_data, data, size, True, seed, masks)
-        self.val_loader = Loader(val_data, data, size, False, seed, masks)
+        self.evaluated = {"test": val_data}  # the beginning of their names in the log → pictures
+        if config.run.eval_train:
+            self.evaluated["train_eval"] = train_data.first(config.run.eval_train)
+        self.eval_loaders = {name: Loader(index, data, size, False, seed, masks)
+                             for name, index in self.evaluated.items()}
         self.bad_images = BadImages(data.max_bad_images)
         self.weights = loss_weights(config.loss)
         self.epoch = config.run.start_epoch - 1  # the last one that is finished
@@ -47,7 +51,8 @@ class Training:
 
     def close(self) -> None:
         self.train_loader.close()
-        self.val_loader.close()
+        for loader in self.eval_loaders.values():
+            loader.close()
         if self.log:
             self.log.close()
 
@@ -99,27 +104,46 @@ class Training:
         return self.config.optim.max_steps is not None and self.step >= self.config.optim.max_steps
 
     def one_epoch(self) -> bool:
-        """Train on the rest of an epoch, evaluate, log and save. Returns: false if it was interrupted."""
+        """Train on the rest of an epoch, evaluate if it is time to, log and save. Returns: false if interrupted."""
         self.train_batches()
-        self.save()  # evaluation can fail, or take long
+        due = self.evaluation_is_due()
+        if due or self.stop.status:
+            self.save()  # evaluation can fail, or take long
         if self.stop.status:
             return False
-        began = time.monotonic()
-        summary, averages = evaluate_split(self.twin, self.val_loader, self.val_data, self.config, self.bad_images,
-                                           self.stop)
-        if summary is None:
+        evaluated = self.evaluate() if due else (None, {})
+        if evaluated is None:
             return False
-        record = self.record(averages, summary, time.monotonic() - began)
-        best = summary.ap > self.best_ap
-        self.best_ap = max(self.best_ap, summary.ap)
+        summary, tested = evaluated
+        best = summary is not None and summary.ap > self.best_ap
+        self.best_ap = summary.ap if best else self.best_ap
+        record = self.record(tested)
         if self.log:
-            self.log.epoch(record, summary.line(self.epoch + 1))
+            self.log.epoch(record, summary.line(record["epoch"]) if summary else None)
         self.tell(record, summary)
         if self.batches == len(self.train_loader):
             self.epoch, self.batches, self.averages = self.epoch + 1, 0, Averages()
         self.save()
         self.name_checkpoint(best)
         return True
+
+    def evaluation_is_due(self) -> bool:
+        done, last = self.epoch + 2, self.config.optim.epochs  # epochs, with the one that ends now
+        return done % self.config.run.eval_every == 0 or done >= last or self.at_last_step()
+
+    def evaluate(self) -> tuple[Summary, dict] | None:
+        """The AP on the validation split, and the entries of log.txt; None if it was interrupted."""
+        summaries, entries = {}, {}
+        for name, data in self.evaluated.items():
+            began = time.monotonic()
+            summary, averages = evaluate_split(self.twin, self.eval_loaders[name], data, self.config, self.bad_images,
+                                               self.stop)
+            if summary is None:
+                return None
+            summaries[name] = summary
+            entries |= {f"{name}_{loss}": value for loss, value in averages.means().items()}
+            entries |= {f"{name}_coco_eval_bbox": summary.stats, f"{name}_seconds": time.monotonic() - began}
+        return summaries["test"], entries
 
     def train_batches(self) -> None:
         """The batches of an epoch that are left, or fewer if the run is to end."""
@@ -173,24 +197,27 @@ class Training:
             "memory": f"{peak_memory():.0f} MB",
         }
 
-    def record(self, test: Averages, summary: Summary, seconds: float) -> dict:
+    def record(self, tested: dict) -> dict:
         """What log.txt says about an epoch: the reference code's keys, then ours."""
         means = self.averages.means()
         data_time, step_time = means.pop("data_time", 0.0), means.pop("step_time", 0.0)
         return {
             **{f"train_{name}": value for name, value in means.items()},
-            **{f"test_{name}": value for name, value in test.means().items()},
-            "test_coco_eval_bbox": summary.stats, "epoch": self.epoch + 1, "n_parameters": self.twin.n_parameters,
+            **tested, "epoch": self.epoch + 1, "n_parameters": self.twin.n_parameters,
             "step": self.step, "train_data_time": data_time, "train_step_time": step_time,
-            "train_seconds": self.averages.total("step_time"), "test_seconds": seconds, "peak_memory_mb": peak_memory(),
+            "train_seconds": self.averages.total("step_time"), "peak_memory_mb": peak_memory(),
         }
 
-    def tell(self, record: dict, summary: Summary) -> None:
+    def tell(self, record: dict, summary: Summary | None) -> None:
         """An epoch in one line."""
-        loss, test_loss = (record.get(f"{split}_loss", math.nan) for split in ("train", "test"))
-        times = " + ".join(duration(record[f"{split}_seconds"]) for split in ("train", "test"))
-        print(f"{summary.line(record['epoch'])} | best {number(self.best_ap)} | loss {loss:.3f} | test loss "
-              f"{test_loss:.3f} | {times} | data {1000 * record['train_data_time']:.0f} ms a step "
+        head = f"[train] epoch={record['epoch']:>3}"
+        if summary:
+            head = f"{summary.line(record['epoch'])} | best {number(self.best_ap)}"
+        losses = {"loss": "train_loss", "test loss": "test_loss"}
+        shown = " | ".join(f"{name} {record[key]:.3f}" for name, key in losses.items() if key in record)
+        times = " + ".join(duration(record[f"{name}_seconds"]) for name in ("train", *self.evaluated)
+                           if f"{name}_seconds" in record)
+        print(f"{head} | {shown} | {times} | data {1000 * record['train_data_time']:.0f} ms a step "
               f"| memory {record['peak_memory_mb']:.0f} MB", flush=True)
 
     def save(self) -> None:
