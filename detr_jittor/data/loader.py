@@ -8,7 +8,7 @@ import numpy as np
 from detr_jittor.config import DataConfig
 from detr_jittor.data.batch import Request, make_batch
 from detr_jittor.data.coco import CocoIndex
-from detr_jittor.data.pool import PATIENCE, Pool
+from detr_jittor.data.pool import Pool
 from detr_jittor.data.transforms import Recipe
 from detr_jittor.errors import DetrError
 from detr_jittor.seeding import generator
@@ -24,11 +24,10 @@ class Loader:
     """
 
     def __init__(self, index: CocoIndex, data: DataConfig, batch_size: int, train: bool, seed: int,
-                 masks: bool = False, patience: float = PATIENCE):
+                 masks: bool = False):
         """
         Args:
             masks: give targets masks; the index must have been read with them.
-            patience: seconds without an answer after which a worker is taken to hang.
 
         Errors: DetrError for a batch size, a number of workers or a picture size that cannot be.
         """
@@ -43,7 +42,7 @@ class Loader:
         self.index, self.batch_size, self.train, self.seed, self.masks = index, batch_size, train, seed, masks
         self.remove_difficult = data.remove_difficult
         self.recipe = Recipe(data.augmentation if train else "none", data.min_size, data.max_size)
-        self.pool = Pool(data.num_workers, patience) if data.num_workers else None
+        self.pool = Pool(data.num_workers) if data.num_workers else None
 
     def __len__(self) -> int:
         """Batches in an epoch."""

@@ -28,8 +28,8 @@ class Worker:
 
 
 class Pool:
-    def __init__(self, count: int, patience: float = PATIENCE):
-        self.patience = patience
+    def __init__(self, count: int):
+        self.patience = PATIENCE
         self.workers = [start_worker() for _ in range(count)]
         self._numbers = itertools.count()
         self._stop = weakref.finalize(self, stop, self.workers)
@@ -87,7 +87,7 @@ class Pool:
             raise self._died(worker) from None
 
     def _died(self, worker: Worker) -> DetrError:
-        status = worker.process.wait(timeout=self.patience)
+        status = worker.process.wait()
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         self.close()
         return DetrError(f"a worker process {how}; it was to read {files(worker)}.",
