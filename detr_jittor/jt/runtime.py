@@ -60,7 +60,7 @@ def import_jittor(plan: Plan) -> ModuleType:
     Errors: DetrError if it does not start, with the last line of its reason; `detr-jittor doctor` looks for the cause.
     """
     torch_was_first = "torch" in sys.modules and "jittor" not in sys.modules
-    certificates = ssl._create_default_https_context
+    certificates, recursion = ssl._create_default_https_context, sys.getrecursionlimit()
     try:
         with environment(plan.variables), quiet():
             import jittor
@@ -70,7 +70,10 @@ def import_jittor(plan: Plan) -> ModuleType:
         reason = (str(error).strip() or repr(error)).splitlines()[-1]
         raise DetrError(f"Jittor does not start: {reason}", "Run: detr-jittor doctor") from error
     finally:
-        ssl._create_default_https_context = certificates  # Jittor stops checking certificates in the whole process
+        # Jittor changes both for the whole process: no certificate is checked any more, and a deeply nested JSON file
+        # overflows the stack instead of raising RecursionError
+        ssl._create_default_https_context = certificates
+        sys.setrecursionlimit(recursion)
     if torch_was_first and len(openmp_libraries()) > 1:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
@@ -88,7 +91,8 @@ def quiet():
 
         log = jittor_utils.LOG
         log.log_silent, log.log_v = 0, -1  # as silent, but log_silent would hide the progress, too
-        if not list(Path(jittor_utils.cache_path).glob("jittor_core*.so")):
+        cache = Path(jittor_utils.cache_path)
+        if not [*cache.glob("jittor_core*.so"), *cache.glob("cu*/jittor_core*.so")]:
             say("compiling Jittor's core; this happens once and takes about two minutes.")
         yield
     log.log_v = 0
