@@ -46,7 +46,8 @@ except Exception as error:
     sys.exit(2)
 print(json.dumps({{"seen": jt.seen, "seen_log": jt.seen_log, "same": before == dict(os.environ),
                   "home": str(plan.home), "checks": ssl._create_default_https_context is ssl.create_default_context,
-                  "recursion": sys.getrecursionlimit(), "flag": jt.flags.log_silent, "log": vars(sys.modules["jittor_utils"].LOG)}}))
+                  "recursion": sys.getrecursionlimit(), "flag": jt.flags.log_silent,
+                  "log": vars(sys.modules["jittor_utils"].LOG)}}))
 """
 
 
