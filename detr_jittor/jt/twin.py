@@ -3,6 +3,7 @@
 import numpy as np
 
 from detr_jittor.config import Config
+from detr_jittor.jt import kernels
 from detr_jittor.jt.criterion import Criterion
 from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.dropout import seed_dropout
@@ -17,11 +18,11 @@ from detr_jittor.types import Batch, Outputs, State
 class JittorTwin:
     name = "jittor"
     checkpoint_suffix = ".pkl"
-    kernels = "plain"
 
     def __init__(self, config: Config, num_classes: int):
         self.config = config
         self.device = choose_device(config.run.device)
+        self.kernels = kernels.use(config.run.plain)
         self.model = DETR(config.model, num_classes)
         self.criterion = Criterion(config.loss, num_classes)
         weights = self.model.state_dict()

@@ -1,0 +1,228 @@
+// Convolution + per-channel scale and shift + residual + ReLU, forward and backward, in the blocked layout.
+//
+// The scale is folded into the weights while these are packed into oneDNN's layout: y = relu(conv(x, w·scale) + shift
+// + residual). Packed weights are kept for layers whose weights do not change, and made anew in each step for others.
+#include <stdlib.h>  // aligned_alloc
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "detr_onednn.h"
+
+namespace detr {
+
+using Desc = dnnl::memory::desc;
+using Tag = dnnl::memory::format_tag;
+static const auto f32 = dnnl::memory::data_type::f32;
+static const auto direct = dnnl::algorithm::convolution_direct;
+
+struct Geometry {
+    int64_t b, ci, h, w, co, k, stride, padding, dilation, ho, wo;
+
+    Geometry(const Tensor& x, const Tensor& weight, int64_t stride, int64_t padding, int64_t dilation)
+        : b(x.shape[0]), ci(x.shape[1]), h(x.shape[2]), w(x.shape[3]), co(weight.shape[0]), k(weight.shape[2]),
+          stride(stride), padding(padding), dilation(dilation),
+          ho((h + 2 * padding - dilation * (k - 1) - 1) / stride + 1),
+          wo((w + 2 * padding - dilation * (k - 1) - 1) / stride + 1) {}
+
+    Key key(std::initializer_list<int64_t> more) const {
+        Key key{b, ci, h, w, co, k, stride, padding, dilation};
+        key.insert(key.end(), more);
+        return key;
+    }
+    Desc src() const { return Desc({b, ci, h, w}, f32, ci % block() ? Tag::nchw : blocked()); }
+    Desc dst() const { return Desc({b, co, ho, wo}, f32, blocked()); }
+    Desc plain_weights() const { return Desc({co, ci, k, k}, f32, Tag::oihw); }
+    Desc any_weights() const { return Desc({co, ci, k, k}, f32, Tag::any); }
+    dnnl::memory::dims strides() const { return {stride, stride}; }
+    dnnl::memory::dims dilates() const { return {dilation - 1, dilation - 1}; }
+    dnnl::memory::dims pads() const { return {padding, padding}; }
+
+    // oneDNN 2.6 has only reference code for some gradients of strided 1×1 convolutions (odd heights), so these read
+    // every stride-th pixel first and go on with stride 1.
+    bool skips_pixels() const { return k == 1 && stride > 1 && padding == 0; }
+    Geometry without_skips() const {
+        Geometry g = *this;
+        if (skips_pixels()) g.h = ho, g.w = wo, g.stride = 1;
+        return g;
+    }
+};
+
+static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
+                                                              const dnnl::primitive_attr& attributes) {
+    Desc bias({g.co}, f32, Tag::a);
+    return {{kind, direct, g.src(), g.any_weights(), bias, g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
+            attributes, engine()};
+}
+
+static Primitive& forward(const Geometry& g, bool residual, bool relu) {
+    return primitive(g.key({0, residual, relu}), [&] {
+        auto attributes = user_scratchpad();
+        dnnl::post_ops after;
+        if (residual) after.append_binary(dnnl::algorithm::binary_add, g.dst());
+        if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+        attributes.set_post_ops(after);
+        auto d = forward_desc(g, dnnl::prop_kind::forward_training, attributes);
+        return Primitive{dnnl::convolution_forward(not_reference(d)), g.src(), d.weights_desc(), g.dst(),
+                         d.scratchpad_desc()};
+    });
+}
+
+static Primitive& backward_data(const Geometry& g) {
+    return primitive(g.key({1}), [&] {
+        auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
+        dnnl::convolution_backward_data::primitive_desc d(
+            {direct, g.src(), g.any_weights(), g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
+            user_scratchpad(), engine(), hint);
+        return Primitive{dnnl::convolution_backward_data(not_reference(d)), g.src(), d.weights_desc(), g.dst(),
+                         d.scratchpad_desc()};
+    });
+}
+
+static Primitive& backward_weights(const Geometry& g) {
+    return primitive(g.key({2}), [&] {
+        auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
+        dnnl::convolution_backward_weights::primitive_desc d(
+            {direct, g.src(), g.any_weights(), g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
+            user_scratchpad(), engine(), hint);
+        return Primitive{dnnl::convolution_backward_weights(not_reference(d)), g.src(), d.diff_weights_desc(), g.dst(),
+                         d.scratchpad_desc()};
+    });
+}
+
+// Weights that do not change, packed. The key is the Var's id, which no other Var ever gets: new weights are a new Var.
+struct Packed {
+    Desc desc;
+    std::vector<float> scale;
+    std::unique_ptr<float, void (*)(void*)> data{nullptr, std::free};
+};
+
+static Lru<Packed>& packed() {
+    static Lru<Packed> cache(256);
+    return cache;
+}
+
+void forget_packed(int64_t id) { packed().erase({id}); }
+
+static const float* packed_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
+                                   bool frozen) {
+    if (!frozen) {
+        float* target = scratch(Scratch::weights, wanted.get_size() / sizeof(float));
+        rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
+        return target;
+    }
+    Packed* found = packed().find({weight.id});
+    if (found && found->desc == wanted && std::equal(found->scale.begin(), found->scale.end(), scale.f32()))
+        return found->data.get();
+    Packed made{wanted, {scale.f32(), scale.f32() + g.co}};
+    made.data.reset(static_cast<float*>(aligned_alloc(64, (wanted.get_size() + 63) / 64 * 64)));
+    if (!made.data) throw std::bad_alloc();
+    rearrange(g.plain_weights(), weight.data, wanted, made.data.get(), scale.f32());
+    return packed().insert({weight.id}, std::move(made)).data.get();
+}
+
+// Every stride-th pixel of x [B, C, H, W] in blocked layout.
+static const float* gather_pixels(const Geometry& g, const float* x) {
+    int64_t n = block(), planes = g.b * g.ci / n;
+    float* out = scratch(Scratch::gathered, planes * g.ho * g.wo * n);
+#pragma omp parallel for collapse(2)
+    for (int64_t p = 0; p < planes; p++)
+        for (int64_t y = 0; y < g.ho; y++)
+            for (int64_t i = 0; i < g.wo; i++)
+                std::memcpy(out + ((p * g.ho + y) * g.wo + i) * n,
+                            x + ((p * g.h + y * g.stride) * g.w + i * g.stride) * n, n * sizeof(float));
+    return out;
+}
+
+// The reverse: the other pixels become zero.
+static void scatter_pixels(const Geometry& g, const float* pixels, float* x) {
+    int64_t n = block(), planes = g.b * g.ci / n;
+#pragma omp parallel for collapse(2)
+    for (int64_t p = 0; p < planes; p++)
+        for (int64_t y = 0; y < g.h; y++) {
+            float* row = x + (p * g.h + y) * g.w * n;
+            std::memset(row, 0, g.w * n * sizeof(float));
+            if (y % g.stride) continue;
+            for (int64_t i = 0; i < g.wo; i++)
+                std::memcpy(row + i * g.stride * n, pixels + ((p * g.ho + y / g.stride) * g.wo + i) * n,
+                            n * sizeof(float));
+        }
+}
+
+// in: x, weight, scale, shift, [residual]; out: y. numbers: stride, padding, dilation, relu, frozen.
+DETR_KERNEL(convolution) {
+    const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
+    Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
+    bool residual = call.in.size() > 4;
+    const Primitive& p = forward(g, residual, call.integer(3));
+    const float* w = packed_weights(g, weight, scale, p.weights, call.integer(4));
+    const float* src = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
+    Desc bias({g.co}, f32, Tag::a);
+    if (residual)
+        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {DNNL_ARG_BIAS, bias, shift.data},
+                    {DNNL_ARG_DST, p.dst, call.out[0].data},
+                    {DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, p.dst, call.in[4].data}});
+    else
+        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {DNNL_ARG_BIAS, bias, shift.data},
+                    {DNNL_ARG_DST, p.dst, call.out[0].data}});
+}
+
+// The gradient before the ReLU: zero where the output was zero.
+static void mask_gradient(const float* g, const float* y, float* out, int64_t n) {
+#pragma omp parallel for simd
+    for (int64_t i = 0; i < n; i++) out[i] = y[i] > 0 ? g[i] : 0.f;
+}
+
+// in: x, weight, scale, g, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dresidual.
+// numbers: stride, padding, dilation, wants dx, wants dweight, wants dresidual.
+DETR_KERNEL(convolution_backward) {
+    const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2];
+    Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
+    size_t next = 0;
+    float* dx = call.integer(3) ? call.out[next++].f32() : nullptr;
+    float* dweight = call.integer(4) ? call.out[next++].f32() : nullptr;
+    const float* dy = call.in[3].f32();
+    if (call.in.size() > 4) {
+        int64_t n = call.in[4].size();
+        float* masked = call.integer(5) ? call.out[next++].f32() : scratch(Scratch::gradient, n);
+        mask_gradient(dy, call.in[4].f32(), masked, n);
+        dy = masked;
+    }
+    if (dweight) {
+        const Primitive& p = backward_weights(g);
+        const float* src = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
+        float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
+        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
+                    {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
+        rearrange(p.weights, packed_gradient, g.plain_weights(), dweight, scale.f32());
+    }
+    if (dx) {
+        const Primitive& p = backward_data(g);
+        const float* w = packed_weights(g, weight, scale, p.weights, false);
+        float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
+        execute(p, {{DNNL_ARG_DIFF_DST, p.dst, dy}, {DNNL_ARG_WEIGHTS, p.weights, w},
+                    {DNNL_ARG_DIFF_SRC, p.src, target}});
+        if (whole.skips_pixels()) scatter_pixels(whole, target, dx);
+    }
+}
+
+DETR_KERNEL(to_blocked) {
+    const auto& s = call.in[0].shape;
+    rearrange(Desc({s[0], s[1], s[2], s[3]}, f32, Tag::nchw), call.in[0].data,
+              Desc({s[0], s[1], s[2], s[3]}, f32, blocked()), call.out[0].data);
+}
+
+DETR_KERNEL(from_blocked) {
+    const auto& s = call.in[0].shape;
+    rearrange(Desc({s[0], s[1], s[2], s[3]}, f32, blocked()), call.in[0].data,
+              Desc({s[0], s[1], s[2], s[3]}, f32, Tag::nchw), call.out[0].data);
+}
+
+// Weights were written to in place, or a model was dropped.
+DETR_KERNEL(forget_all_packed) {
+    packed().clear();
+    call.out[0].f32()[0] = 0.f;
+}
+
+}  // namespace detr

@@ -1,0 +1,139 @@
+// Dropout, layer norm, and AdamW with clipping.
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "detr_kernel.h"
+
+namespace detr {
+
+// in: x, or the gradient of the output; out: y, or the gradient of x. numbers: p, key.
+DETR_KERNEL(dropout) {
+    Dropout dropout(call.numbers[0], call.numbers[1]);
+    const float* x = call.in[0].f32();
+    float* y = call.out[0].f32();
+    int64_t n = call.in[0].size();
+#pragma omp parallel for simd
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * dropout.factor(static_cast<uint32_t>(i));
+}
+
+// in: x [..., D], weight [D], bias [D]; out: y, [mean and 1 / deviation [rows, 2], for the backward pass].
+// Two passes: E[x²] − E[x]² would lose all digits when the mean is large.
+DETR_KERNEL(layer_norm) {
+    int64_t rows = call.in[0].rows(), d = call.in[0].last();
+    const float *weight = call.in[1].f32(), *bias = call.in[2].f32();
+    float* statistics = call.out.size() > 1 ? call.out[1].f32() : nullptr;
+#pragma omp parallel for
+    for (int64_t i = 0; i < rows; i++) {
+        const float* x = call.in[0].f32() + i * d;
+        float *y = call.out[0].f32() + i * d, sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < d; j++) sum += x[j];
+        float mean = sum / d;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t j = 0; j < d; j++) squares += (x[j] - mean) * (x[j] - mean);
+        float inverse = 1 / std::sqrt(squares / d + 1e-5f);
+#pragma omp simd
+        for (int64_t j = 0; j < d; j++) y[j] = (x[j] - mean) * inverse * weight[j] + bias[j];
+        if (statistics) statistics[2 * i] = mean, statistics[2 * i + 1] = inverse;
+    }
+}
+
+// in: x, weight, statistics, dy; out: dx, dweight, dbias
+DETR_KERNEL(layer_norm_backward) {
+    int64_t rows = call.in[0].rows(), d = call.in[0].last(), threads = omp_get_max_threads();
+    const float *weight = call.in[1].f32(), *statistics = call.in[2].f32();
+    float* partial = scratch(Scratch::partial, threads * 2 * d);  // dweight and dbias of each thread
+    std::fill(partial, partial + threads * 2 * d, 0.f);
+#pragma omp parallel
+    {
+        float *dw = partial + omp_get_thread_num() * 2 * d, *db = dw + d;
+#pragma omp for
+        for (int64_t i = 0; i < rows; i++) {
+            const float *x = call.in[0].f32() + i * d, *dy = call.in[3].f32() + i * d;
+            float *dx = call.out[0].f32() + i * d, mean = statistics[2 * i], inverse = statistics[2 * i + 1];
+            float sum = 0, dot = 0;
+#pragma omp simd reduction(+ : sum, dot)
+            for (int64_t j = 0; j < d; j++) {
+                float normal = (x[j] - mean) * inverse;
+                sum += dy[j] * weight[j];
+                dot += dy[j] * weight[j] * normal;
+                dw[j] += dy[j] * normal;
+                db[j] += dy[j];
+            }
+            sum /= d, dot /= d;
+#pragma omp simd
+            for (int64_t j = 0; j < d; j++)
+                dx[j] = inverse * (dy[j] * weight[j] - sum - (x[j] - mean) * inverse * dot);
+        }
+    }
+    for (int64_t k = 0; k < 2; k++) {
+        float* total = call.out[1 + k].f32();
+        std::fill(total, total + d, 0.f);
+        for (int64_t t = 0; t < threads; t++)
+            for (int64_t j = 0; j < d; j++) total[j] += partial[(2 * t + k) * d + j];
+    }
+}
+
+void forget_packed(int64_t id);
+
+static const int64_t chunk = 1 << 15;
+
+struct Piece { int64_t tensor, start, length; };
+
+// All tensors cut into pieces of like size, so that threads share the work evenly.
+static std::vector<Piece> pieces(const Call& call, int64_t count) {
+    std::vector<Piece> all;
+    for (int64_t t = 0; t < count; t++)
+        for (int64_t start = 0, n = call.in[t].size(); start < n; start += chunk)
+            all.push_back({t, start, std::min(chunk, n - start)});
+    return all;
+}
+
+static double gradient_norm(const Call& call, const std::vector<Piece>& all, int64_t count) {
+    double total = 0;
+#pragma omp parallel for reduction(+ : total)
+    for (size_t i = 0; i < all.size(); i++) {
+        const float* g = call.in[count + all[i].tensor].f32() + all[i].start;
+        double squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t j = 0; j < all[i].length; j++) squares += static_cast<double>(g[j]) * g[j];
+        total += squares;
+    }
+    return std::sqrt(total);
+}
+
+// in: parameters, gradients, exp_avg, exp_avg_sq, `count` of each; all but the gradients are written in place.
+// out: the norm of all gradients before clipping; if it is not finite, nothing is written.
+// numbers: count, weight_decay, step, clip_max_norm, the learning rate of each parameter.
+DETR_KERNEL(adamw) {
+    int64_t count = call.integer(0);
+    double decay = call.numbers[1], step = call.numbers[2], clip = call.numbers[3];
+    auto all = pieces(call, count);
+    double norm = gradient_norm(call, all, count);
+    call.out[0].f32()[0] = static_cast<float>(norm);
+    if (!std::isfinite(norm)) return;
+    const float scale = clip > 0 ? static_cast<float>(std::min(1.0, clip / (norm + 1e-6))) : 1.f;
+    const float root = static_cast<float>(std::sqrt(1 - std::pow(0.999, step)));
+    const double bias = 1 - std::pow(0.9, step);
+    for (int64_t t = 0; t < count; t++) forget_packed(call.in[t].id);
+#pragma omp parallel for schedule(dynamic, 4)
+    for (size_t i = 0; i < all.size(); i++) {
+        const Piece& piece = all[i];
+        auto at = [&](int64_t group) { return call.in[group * count + piece.tensor].f32() + piece.start; };
+        float *p = at(0), *m = at(2), *v = at(3);
+        const float* g = at(1);
+        const double lr = call.numbers[4 + piece.tensor];
+        const float keep = static_cast<float>(1 - lr * decay), size = static_cast<float>(lr / bias);
+#pragma omp simd
+        for (int64_t j = 0; j < piece.length; j++) {
+            float gradient = g[j] * scale;
+            m[j] += (gradient - m[j]) * 0.1f;
+            v[j] = v[j] * 0.999f + gradient * gradient * 0.001f;
+            p[j] = p[j] * keep - size * m[j] / (std::sqrt(v[j]) / root + 1e-8f);
+        }
+    }
+}
+
+}  // namespace detr

@@ -1,0 +1,71 @@
+// What a kernel is handed, the table in which Jittor's operator finds it by name, and memory that kernels share.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace detr {
+
+struct Tensor {
+    void* data;
+    int64_t id;  // of the Jittor Var: never used again for another
+    std::vector<int64_t> shape;
+
+    float* f32() const { return static_cast<float*>(data); }
+    const bool* mask() const { return static_cast<const bool*>(data); }
+    int64_t size() const {
+        int64_t n = 1;
+        for (int64_t d : shape) n *= d;
+        return n;
+    }
+    int64_t last() const { return shape.back(); }
+    int64_t rows() const { return last() ? size() / last() : 0; }
+};
+
+struct Call {
+    std::vector<Tensor> in, out;
+    std::vector<double> numbers;  // whole numbers up to 2^53 are exact
+
+    int64_t integer(int i) const { return static_cast<int64_t>(numbers[i]); }
+};
+
+using Kernel = void (*)(Call&);
+std::map<std::string, Kernel>& kernel_table();
+
+struct Registration {
+    Registration(const char* name, Kernel kernel) { kernel_table()[name] = kernel; }
+};
+
+#define DETR_KERNEL(name)                              \
+    static void name(Call& call);                      \
+    static Registration register_##name(#name, name);  \
+    static void name(Call& call)
+
+// Scratch memory, one arena for each purpose, shared by all shapes: it grows to the largest request and is never
+// returned. A second request for the same purpose overwrites the first. Not for use within a parallel region.
+enum class Scratch { onednn, weights, gradient, gathered, partial, hidden, threads, count };
+float* scratch(Scratch purpose, int64_t floats);
+
+// The channels of a block: activations in the backbone are laid out [B, C / block, H, W, block].
+int64_t block();
+
+// The dropout mask of seeding.keep_mask: element `index` is kept where hash(index, key) >= p · 2^32.
+struct Dropout {
+    uint32_t key, threshold;
+    float scale;
+
+    Dropout(double p, double key)
+        : key(static_cast<uint32_t>(key)), threshold(static_cast<uint32_t>(p * 4294967296.0)),
+          scale(static_cast<float>(1 / (1 - p))) {}
+
+    static uint32_t mix(uint32_t x) {
+        x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
+        x = (x ^ (x >> 13)) * 0xC2B2AE35u;
+        return x ^ (x >> 16);
+    }
+    bool keeps(uint32_t index) const { return mix((index * 0x9E3779B9u) ^ key) >= threshold; }
+    float factor(uint32_t index) const { return keeps(index) ? scale : 0.f; }
+};
+
+}  // namespace detr

@@ -1,0 +1,89 @@
+"""Convolution + batch norm + residual + ReLU in oneDNN's blocked layout.
+
+Between `enter` and `leave` a Var of shape [B, C, H, W] lies in memory as [B, C / 16, H, W, 16], wherever C is a
+multiple of 16 (8 without AVX-512). Element by element, sums and gradients do not notice.
+B batch, C channels, H and W height and width.
+"""
+
+from detr_jittor.jt.kernels.fast.library import apply, run
+from detr_jittor.jt.runtime import jt
+
+
+def enter(x):
+    """Begin a region of convolutions. Pictures have three channels: they stay as they are, and need no gradient."""
+    return x.detach() if x.shape[1] % 16 else apply(ToBlocked, x)
+
+
+def leave(x):
+    """End a region of convolutions → [B, C, H, W]"""
+    return apply(FromBlocked, x)
+
+
+class ToBlocked(jt.Function):
+    def execute(self, x):
+        return run("to_blocked", [x], [x.shape])[0]
+
+    def grad(self, dy):
+        return run("from_blocked", [dy], [dy.shape])[0]
+
+
+class FromBlocked(jt.Function):
+    def execute(self, x):
+        return run("from_blocked", [x], [x.shape])[0]
+
+    def grad(self, dy):
+        return run("to_blocked", [dy], [dy.shape])[0]
+
+
+class MaxPool(jt.Function):
+    """3×3, stride 2, padding 1 → [B, C, H / 2, W / 2]"""
+
+    def execute(self, x):
+        b, c, h, w = x.shape
+        y = run("max_pool", [x], [(b, c, (h + 1) // 2, (w + 1) // 2)])[0]
+        self.saved = x, y
+        return y
+
+    def grad(self, dy):
+        x, y = self.saved
+        return run("max_pool_backward", [x, y, dy], [x.shape])[0]
+
+
+class ConvNorm(jt.Function):
+    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
+
+    def execute(self, x, weight, scale, shift, geometry, residual, relu, frozen):
+        inputs = [x, weight, scale, shift] + ([] if residual is None else [residual])
+        y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, frozen)[0]
+        self.saved = x, weight, scale, y, geometry, relu
+        return y
+
+    def grad(self, dy):
+        x, weight, scale, y, geometry, relu = self.saved
+        wants_x, wants_weight, wants_residual = (self.input_mask[i] >= 0 for i in (0, 1, 5))
+        shapes = [x.shape] * wants_x + [weight.shape] * wants_weight + [y.shape] * (wants_residual and relu)
+        grads = iter(run("convolution_backward", [x, weight, scale, dy] + [y] * relu, shapes, *geometry,
+                         wants_x, wants_weight, wants_residual))
+        dx = next(grads) if wants_x else None
+        dweight = next(grads) if wants_weight else None
+        dresidual = (next(grads) if relu else dy) if wants_residual else None
+        return dx, dweight, None, None, None, dresidual, None, None
+
+
+def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
+    b, _, h, w = x.shape
+    outputs, _, k, _ = weight.shape
+    h, w = ((n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n in (h, w))
+    return b, outputs, h, w
+
+
+def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
+    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
+    geometry = stride, padding, dilation
+    frozen = jt.flags.no_grad or weight.is_stop_grad()  # packed once; other weights change in every step
+    return apply(ConvNorm, x, weight, scale.detach(), shift.detach(), geometry, residual, relu, frozen)
+
+
+def max_pool(x):
+    """3×3, stride 2, padding 1 → [B, C, H / 2, W / 2]"""
+    return apply(MaxPool, x)

@@ -1,0 +1,46 @@
+"""Linear layers, alone and as the feed-forward pair of the transformer. B batch, L length, D width, F hidden width."""
+
+from detr_jittor.jt.kernels.fast.library import apply, run
+from detr_jittor.jt.runtime import jt
+
+
+class Linear(jt.Function):
+    def execute(self, x, weight, bias, relu):
+        y = run("linear", [x, weight, bias], [(*x.shape[:-1], weight.shape[0])], relu)[0]
+        self.saved = x, weight, bias, [y] if relu else []
+        return y
+
+    def grad(self, dy):
+        x, weight, bias, y = self.saved
+        return *wanted_gradients(self, "linear_backward", [x, weight, dy, *y], [x, weight, bias]), None
+
+
+class FeedForward(jt.Function):
+    def execute(self, x, w1, b1, w2, b2, p, key):
+        rows = x.shape[:-1]
+        kept = [] if jt.flags.no_grad else [(*rows, w1.shape[0])]
+        y, *hidden = run("feed_forward", [x, w1, b1, w2, b2], [(*rows, w2.shape[0]), *kept], p, key)
+        self.saved = x, w1, b1, w2, b2, hidden, p
+        return y
+
+    def grad(self, dy):
+        x, w1, b1, w2, b2, hidden, p = self.saved
+        inputs = [x, w1, w2, *hidden, dy]
+        return *wanted_gradients(self, "feed_forward_backward", inputs, [x, w1, b1, w2, b2], p), None, None
+
+
+def wanted_gradients(function: jt.Function, kernel: str, inputs: list, variables: list, *numbers: float) -> list:
+    """Run a kernel that writes the gradients of the function's first inputs, those that are asked for."""
+    wants = [function.input_mask[i] >= 0 for i in range(len(variables))]
+    grads = iter(run(kernel, inputs, [v.shape for v, wanted in zip(variables, wants) if wanted], *numbers, *wants))
+    return [next(grads) if wanted else None for wanted in wants]
+
+
+def linear(x, weight, bias, relu=False):
+    """[..., D] and [D', D] → [..., D']"""
+    return apply(Linear, x, weight, bias, relu)
+
+
+def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
+    """Linear, ReLU, dropout, linear: [B, L, D] → [B, L, D]"""
+    return apply(FeedForward, x, w1, b1, w2, b2, p, key)

@@ -1,0 +1,119 @@
+"""The backbone's kernels against plain Jittor and float64: convolution + norm, trainable batch norm, max pooling."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from against import compare
+
+from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.runtime import jt
+
+rng = np.random.default_rng(3)
+
+
+def normal(*shape, scale=1.0):
+    return (rng.normal(size=shape) * scale).astype(np.float32)
+
+
+def conv_inputs(b, ci, h, w, co, k, stride, padding, dilation, residual):
+    ho, wo = ((n + 2 * padding - dilation * (k - 1) - 1) // stride + 1 for n in (h, w))
+    return {"x": normal(b, ci, h, w), "weight": normal(co, ci, k, k, scale=(2 / (ci * k * k)) ** 0.5),
+            "residual": normal(b, co, ho, wo) if residual else None}
+
+
+SHAPES = [  # b, ci, h, w, co, k, stride, padding, dilation, residual, relu
+    (2, 32, 13, 17, 64, 1, 1, 0, 1, True, True),
+    (1, 64, 15, 21, 128, 1, 2, 0, 1, False, False),  # a downsample branch at an odd height
+    (2, 64, 14, 9, 32, 1, 2, 0, 1, False, True),
+    (2, 32, 13, 11, 32, 3, 1, 1, 1, False, True),
+    (2, 32, 13, 11, 48, 3, 2, 1, 1, True, True),
+    (1, 32, 9, 12, 32, 3, 1, 2, 2, True, True),  # DC5
+    (1, 32, 1, 1, 32, 3, 1, 1, 1, False, True),  # one pixel
+    (2, 3, 33, 47, 64, 7, 2, 3, 1, False, True),  # the stem
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_conv_norm(shape):
+    *geometry, residual, relu = shape
+    arrays = conv_inputs(*geometry, residual)
+    co, (stride, padding, dilation) = geometry[4], geometry[6:]
+    arrays |= {"norm_scale": np.abs(normal(co)) + 0.5, "norm_shift": normal(co)}
+
+    def ours(kernels, x, weight, residual, norm_scale, norm_shift):
+        return kernels.conv_norm(x, weight, norm_scale, norm_shift, stride, padding, dilation, residual, relu)
+
+    def truth(x, weight, residual, norm_scale, norm_shift):
+        y = F.conv2d(x, weight, None, stride, padding, dilation) * norm_scale[:, None, None]
+        y = y + norm_shift[:, None, None] + (0 if residual is None else residual)
+        return F.relu(y) if relu else y
+
+    fixed = ("norm_scale", "norm_shift") + (("x",) if geometry[1] == 3 else ())  # pictures have no gradient
+    compare(ours, truth, arrays, fixed, blocked=("x", "residual"))
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3], SHAPES[4]])
+def test_conv_batch_norm(shape):
+    *geometry, residual, relu = shape
+    arrays = conv_inputs(*geometry, residual)
+    co, (stride, padding, dilation) = geometry[4], geometry[6:]
+    arrays |= {"gamma": np.abs(normal(co)) + 0.5, "beta": normal(co)}
+    running = {"mean": normal(co), "var": np.abs(normal(co)) + 0.5}
+    moved = {}
+
+    def ours(kernels, x, weight, residual, gamma, beta):
+        mean, var = jt.array(running["mean"]), jt.array(running["var"])
+        y = kernels.conv_batch_norm(x, weight, gamma, beta, mean, var, stride, padding, dilation, True, residual, relu)
+        moved[kernels.__name__] = mean, var
+        return y
+
+    def truth(x, weight, residual, gamma, beta):
+        mean, var = (torch.tensor(running[n], dtype=x.dtype) for n in ("mean", "var"))
+        y = F.batch_norm(F.conv2d(x, weight, None, stride, padding, dilation), mean, var, gamma, beta, True, 0.1, 1e-5)
+        moved["torch"] = mean, var
+        y = y if residual is None else y + residual
+        return F.relu(y) if relu else y
+
+    compare(ours, truth, arrays, blocked=("x", "residual"))
+    truth(**{n: None if a is None else torch.tensor(a, dtype=torch.float64) for n, a in arrays.items()})
+    for kernels in (fast, plain):
+        for mine, theirs in zip(moved[kernels.__name__], moved["torch"]):
+            np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=3e-6, atol=3e-6)
+
+
+def test_conv_batch_norm_in_evaluation():
+    arrays = conv_inputs(1, 32, 9, 7, 32, 3, 1, 1, 1, True)
+    gamma, beta, mean, var = np.abs(normal(32)) + 0.5, normal(32), normal(32), np.abs(normal(32)) + 0.5
+    x, weight, residual = (jt.array(arrays[n]) for n in ("x", "weight", "residual"))
+    running = jt.array(mean), jt.array(var)
+    y = fast.leave(fast.conv_batch_norm(fast.enter(x), weight, jt.array(gamma), jt.array(beta), *running, 1, 1, 1,
+                                        False, fast.enter(residual), True))
+    x, weight, residual, *norm = (torch.tensor(a).double() for a in (*arrays.values(), mean, var, gamma, beta))
+    truth = F.relu(F.batch_norm(F.conv2d(x, weight, None, 1, 1), *norm, False, 0.1, 1e-5) + residual)
+    np.testing.assert_allclose(y.numpy(), truth.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(running[0].numpy(), mean)
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 12, 9), (1, 16, 5, 4), (1, 64, 7, 30)])
+def test_max_pool(shape):
+    arrays = {"x": np.maximum(normal(*shape), 0)}  # many equal maxima: zeros
+    compare(lambda kernels, x: kernels.max_pool(x), lambda x: F.max_pool2d(x, 3, 2, 1), arrays, blocked=("x",))
+
+
+def test_frozen_weights_are_packed_anew_when_they_change():
+    x, w = jt.array(normal(1, 32, 8, 8)), jt.array(normal(32, 32, 3, 3))
+    one, zero = jt.ones(32), jt.zeros(32)
+
+    def run(kernels, scale=one):
+        with jt.no_grad():
+            return kernels.leave(kernels.conv_norm(kernels.enter(x), w, scale, zero, 1, 1, 1)).numpy()
+
+    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
+    w.assign(jt.array(normal(32, 32, 3, 3)))  # weights were loaded
+    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(run(fast, one * 2), run(plain, one * 2), rtol=1e-5, atol=1e-4)  # other statistics
+    moments = jt.zeros_like(w), jt.zeros_like(w)
+    fast.adamw_step([w], [jt.ones_like(w)], [moments[0]], [moments[1]], [0.1], 0.0, 1, 0)  # a training step
+    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)

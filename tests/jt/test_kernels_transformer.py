@@ -1,0 +1,154 @@
+"""The transformer's kernels and the optimizer against plain Jittor and float64."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from against import compare
+
+from detr_jittor import seeding
+from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.runtime import jt
+
+rng = np.random.default_rng(5)
+KEY = 0x9ABCDEF1
+
+
+def normal(*shape, scale=1.0):
+    return (rng.normal(size=shape) * scale).astype(np.float32)
+
+
+def keep(p, shape):
+    """The factor of every element under dropout."""
+    return torch.tensor(seeding.keep_mask(KEY, p, tuple(shape)) / (1 - p))
+
+
+@pytest.mark.parametrize("rows, k, n, relu", [((2, 37), 48, 80, False), ((2, 37), 48, 80, True), ((1,), 5, 3, True),
+                                              ((6, 2, 10), 256, 4, False), ((2, 300), 256, 92, True)])
+def test_linear(rows, k, n, relu):
+    arrays = {"x": normal(*rows, k), "weight": normal(n, k, scale=k**-0.5), "bias": normal(n)}
+
+    def truth(x, weight, bias):
+        y = F.linear(x, weight, bias)
+        return F.relu(y) if relu else y
+
+    compare(lambda kernels, **v: kernels.linear(*v.values(), relu), truth, arrays)
+
+
+@pytest.mark.parametrize("b, s, d, f, p", [(2, 19, 32, 64, 0.0), (2, 19, 32, 64, 0.3), (1, 1, 16, 24, 0.1),
+                                           (1, 100, 256, 2048, 0.1)])
+def test_feed_forward(b, s, d, f, p):
+    arrays = {"x": normal(b, s, d), "w1": normal(f, d, scale=d**-0.5), "b1": normal(f),
+              "w2": normal(d, f, scale=f**-0.5), "b2": normal(d)}
+
+    def truth(x, w1, b1, w2, b2):
+        h = F.relu(F.linear(x, w1, b1))
+        return F.linear(h * keep(p, h.shape).to(h.dtype), w2, b2)
+
+    compare(lambda kernels, **v: kernels.feed_forward(*v.values(), p, KEY), truth, arrays)
+    with jt.no_grad():
+        value = fast.feed_forward(*(jt.array(a) for a in arrays.values()), p, KEY).numpy()
+    np.testing.assert_allclose(value, truth(**{n: torch.tensor(a) for n, a in arrays.items()}), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("b, lq, lk, d, heads, mask, p", [
+    (2, 13, 17, 32, 4, None, 0.0),
+    (2, 13, 17, 32, 4, "some", 0.0),
+    (3, 13, 17, 32, 4, "one picture fully", 0.2),
+    (1, 1, 1, 16, 8, None, 0.0),
+    (1, 1, 37, 256, 8, "none", 0.1),
+    (2, 200, 131, 64, 8, "some", 0.1),  # several tiles of queries
+    (1, 100, 300, 256, 8, "all", 0.0),
+])
+def test_attention(b, lq, lk, d, heads, mask, p):
+    arrays = {"q": normal(b, lq, d, scale=2), "k": normal(b, lk, d), "v": normal(b, lk, d)}
+    ignored = None if mask is None else np.zeros((b, lk), bool)
+    if mask == "some":
+        ignored = np.arange(lk)[None] >= np.linspace(lk // 2, lk, b).astype(int)[:, None]
+    elif mask == "one picture fully":
+        ignored[1] = True
+    elif mask == "all":
+        ignored[:] = True
+    arrays["mask"] = ignored
+
+    def truth(q, k, v, mask):
+        q, k, v = (x.reshape(b, -1, heads, d // heads).transpose(1, 2) for x in (q, k, v))
+        scores = q @ k.transpose(2, 3) * (d // heads) ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(mask[:, None, None], -1e30)
+        weights = scores.softmax(-1)
+        if mask is not None:
+            weights = weights * ~mask[:, None, None]
+        weights = weights * keep(p, weights.shape).to(weights.dtype)
+        return (weights @ v).transpose(1, 2).reshape(b, lq, d)
+
+    compare(lambda kernels, **a: kernels.attention(*a.values(), heads, p, KEY), truth, arrays)
+
+
+def test_attention_with_scores_far_from_zero():
+    """The largest score is taken off before the exponential, so that nothing overflows."""
+    arrays = {"q": normal(1, 9, 32, scale=40), "k": normal(1, 11, 32, scale=40), "v": normal(1, 11, 32)}
+
+    def truth(q, k, v):
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+
+    compare(lambda kernels, **a: kernels.attention(*a.values(), None, 1, 0.0, 0), truth, arrays)
+
+
+@pytest.mark.parametrize("shape, mean", [((2, 7, 256), 0), ((1, 33), 100), ((5, 16), 10)])
+def test_layer_norm(shape, mean):
+    arrays = {"x": normal(*shape) + np.float32(mean), "weight": normal(shape[-1]), "bias": normal(shape[-1])}
+    compare(lambda kernels, **v: kernels.layer_norm(*v.values()),
+            lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias), arrays)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
+def test_dropout(p):
+    arrays = {"x": normal(3, 41, 7)}
+    compare(lambda kernels, x: kernels.dropout(x, p, KEY), lambda x: x * keep(p, x.shape).to(x.dtype), arrays)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.1, 1e6])
+def test_adamw(clip):
+    shapes = [(300, 257), (5,), (1,), (40, 3, 3, 3)]
+    start, lrs = [normal(*s) for s in shapes], [1e-3, 1e-3, 1e-2, 1e-4]
+    theirs = [torch.tensor(a, requires_grad=True) for a in start]
+    optimizer = torch.optim.AdamW([{"params": [t], "lr": lr} for t, lr in zip(theirs, lrs)], weight_decay=0.02)
+    ours = {kernels: [[jt.array(a) for a in start], *([jt.zeros(s) for s in shapes] for _ in range(2))]
+            for kernels in (fast, plain)}
+    for step in range(1, 6):
+        gradients = [normal(*s, scale=0.1) for s in shapes]
+        for t, g in zip(theirs, gradients):
+            t.grad = torch.tensor(g)
+        norm = torch.nn.utils.clip_grad_norm_(theirs, clip) if clip else sum((g**2).sum() for g in gradients) ** 0.5
+        optimizer.step()
+        for kernels, (parameters, m, v) in ours.items():
+            mine = kernels.adamw_step(parameters, [jt.array(g) for g in gradients], m, v, lrs, 0.02, step, clip)
+            assert mine == pytest.approx(float(norm), rel=1e-5)
+            for p, t in zip(parameters, theirs):
+                np.testing.assert_allclose(p.numpy(), t.detach().numpy(), rtol=2e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kernels", [fast, plain])
+def test_adamw_leaves_everything_alone_if_a_gradient_is_not_finite(kernels, bad):
+    start = normal(50)
+    state = [jt.array(start)], [jt.zeros(50)], [jt.zeros(50)]
+    gradient = normal(50)
+    gradient[17] = bad
+    norm = kernels.adamw_step(state[0], [jt.array(gradient)], state[1], state[2], [0.1], 0.1, 1, 0.1)
+    assert not np.isfinite(norm)
+    for (var,), value in zip(state, (start, np.zeros(50), np.zeros(50))):
+        np.testing.assert_array_equal(var.numpy(), value)
+
+
+def test_adamw_writes_only_its_own_memory():
+    """The fast one writes in place: the array that a Var was made of stays, and what waits gets the old values."""
+    array = normal(1000)
+    before = array.copy()
+    parameter = jt.array(array)
+    product = parameter * 2  # not computed yet
+    fast.adamw_step([parameter], [jt.ones(1000)], [jt.zeros(1000)], [jt.zeros(1000)], [0.1], 0.0, 1, 0.0)
+    np.testing.assert_array_equal(array, before)
+    np.testing.assert_array_equal(product.numpy(), before * 2)
+    assert np.abs(parameter.numpy() - before).min() > 0.09
