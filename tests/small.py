@@ -1,0 +1,20 @@
+"""One small model for all tests of the twins: Jittor compiles every operator at its first use, so they share shapes."""
+
+from detr_jittor.align.weights import conditioned, random_batch
+from detr_jittor.config import Config
+from detr_jittor.types import Batch, State
+
+NUM_CLASSES = 11
+SMALL = Config().replace(backbone="resnet18", backbone_norm="frozen", enc_layers=2, dec_layers=2, hidden_dim=64,
+                         nheads=4, dim_feedforward=128, num_queries=20, num_classes=NUM_CLASSES,
+                         dropout_masks="shared", device="cpu")
+
+
+def small_batch(seed: int) -> Batch:
+    """Two pictures of different sizes, padded to 64 × 96."""
+    return random_batch([(64, 80), (56, 96)], NUM_CLASSES, seed)
+
+
+def small_state(twin, seed: int = 1) -> State:
+    """Random weights for a twin, on which numerical comparisons mean something."""
+    return State(conditioned({n: v.shape for n, v in twin.state().model.items()}, seed), {})

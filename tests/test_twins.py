@@ -1,0 +1,114 @@
+"""Both twins from the same weights on the same batches: they must train alike and read each other's states."""
+
+import numpy as np
+import pytest
+from small import NUM_CLASSES, SMALL, small_batch, small_state
+
+from detr_jittor import seeding
+from detr_jittor.config import Config
+from detr_jittor.errors import DetrError
+from detr_jittor.jt.detr import DETR as JittorDETR
+from detr_jittor.jt.twin import JittorTwin
+from detr_jittor.parameters import is_trained
+from detr_jittor.types import State
+
+from detr_jittor.pt.detr import DETR as PyTorchDETR  # isort: skip  (jittor first)
+from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
+
+
+@pytest.fixture(scope="module")
+def twins():
+    return [cls(SMALL, NUM_CLASSES) for cls in (JittorTwin, PyTorchTwin)]
+
+
+@pytest.fixture
+def pair(twins):
+    """Both twins with the same weights and AdamW at its beginning."""
+    state = small_state(twins[1])
+    zeros = {n: (np.zeros_like(state.model[n]),) * 2 for n in twins[1].trained}
+    for twin in twins:
+        twin.load(State(state.model, zeros, 0))
+    return twins
+
+
+def train(twin, steps: range) -> list[dict[str, float]]:
+    return [twin.train_step(small_batch(step), seeding.step_seed(42, step), 1.0) for step in steps]
+
+
+def relative(a, b) -> float:
+    """Largest difference of two arrays, relative to the second's root mean square."""
+    return float(np.abs(a - b).max() / np.sqrt(np.mean(np.square(b, dtype=np.float64))))
+
+
+def test_twenty_steps_have_the_same_losses(pair):
+    """Dropout on. Measured: losses within 2e-7, gradient norms within 4e-6."""
+    logs = list(zip(*(train(twin, range(20)) for twin in pair)))
+    for jittor, pytorch in logs:
+        assert list(jittor) == list(pytorch)
+        for name in pytorch:
+            tolerance = 2e-5 if name == "grad_norm" else 2e-6
+            assert jittor[name] == pytest.approx(pytorch[name], rel=tolerance, abs=2e-6), name
+    assert logs[-1][1]["loss"] != logs[0][1]["loss"]
+    assert {"loss_ce", "loss_ce_0", "loss_bbox", "loss_giou_0", "class_error", "cardinality_error"} <= set(logs[0][0])
+
+
+def test_all_trained_weights_move_and_no_others(pair):
+    for twin in pair:
+        before = twin.state()
+        train(twin, range(2))
+        after = twin.state()
+        moved = {n for n, v in after.model.items() if not np.array_equal(v, before.model[n])}
+        assert moved == set(twin.trained) == {n for n in before.model if is_trained(n, SMALL)}
+        assert twin.n_parameters == sum(before.model[n].size for n in moved)
+        assert after.steps == before.steps + 2
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["from jittor", "from pytorch"])
+def test_a_state_goes_on_in_the_other_twin(pair, first):
+    """Weights, moments and step count of one twin, loaded by the other, give the same next steps."""
+    source, target = pair[first], pair[1 - first]
+    train(source, range(3))
+    target.load(source.state())
+    ours, theirs = source.state(), target.state()
+    assert ours.steps == theirs.steps == 3
+    assert ours.optimizer.keys() == theirs.optimizer.keys() == set(source.trained)
+    assert all(np.array_equal(ours.model[n], theirs.model[n]) for n in ours.model)
+    assert all(np.array_equal(a, b) for n in ours.optimizer for a, b in zip(ours.optimizer[n], theirs.optimizer[n]))
+    for a, b in zip(train(source, range(3, 6)), train(target, range(3, 6))):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-6)
+
+
+def test_evaluation_and_prediction_agree(pair):
+    """Measured: logits within 2e-6."""
+    batch = small_batch(7)
+    (outputs, losses), (wanted, wanted_losses) = (twin.evaluate(batch) for twin in pair)
+    for name in ("logits", "boxes"):
+        assert relative(getattr(outputs, name), getattr(wanted, name)) < 2e-5
+        for twin, evaluated in zip(pair, (outputs, wanted)):
+            assert np.array_equal(getattr(twin.predict(batch), name), getattr(evaluated, name))
+    assert losses.keys() == wanted_losses.keys()
+    assert all(losses[n] == pytest.approx(wanted_losses[n], rel=2e-6, abs=2e-6) for n in losses)
+
+
+def test_a_state_of_another_model_is_refused_whole(pair):
+    for twin in pair:
+        before = twin.state()
+        wrong = {**before.model, "class_embed.bias": np.zeros(5, np.float32), "strange": np.zeros(1, np.float32)}
+        del wrong["query_embed.weight"]
+        told = r"missing.*query_embed\.weight.*surplus.*strange.*class_embed\.bias \(5,\)"
+        with pytest.raises(DetrError, match=told):
+            twin.load(State(wrong, {}))
+        assert all(np.array_equal(v, before.model[n]) for n, v in twin.state().model.items())
+
+
+@pytest.mark.parametrize("cls", [JittorDETR, PyTorchDETR], ids=["jittor", "pytorch"])
+@pytest.mark.parametrize(("backbone", "trainable", "total"), [
+    ("resnet50", 41_302_368, 41_524_768), ("resnet101", 60_242_272, 60_464_672)])
+def test_published_parameter_counts(cls, backbone, trainable, total):
+    """As the reference code counts: batch norm's tensors are buffers, not parameters; conv1 and layer1 are frozen."""
+    config = Config().replace(backbone=backbone, backbone_norm="frozen")
+    sizes = {n: int(np.prod(v.shape)) for n, v in cls(config.model, 91).state_dict().items()}
+    assert sum(size for n, size in sizes.items() if is_trained(n, config)) == trainable
+    everything = config.replace(backbone_norm="batch")  # trains what there is to train, its own norms too
+    norms = sum(size for n, size in sizes.items() if is_trained(n, everything) and (".bn" in n or "downsample.1" in n))
+    assert sum(size for n, size in sizes.items() if is_trained(n, everything)) - norms == total
