@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detr_jittor.errors import DetrError
+from detr_jittor.report.scalars import ScalarWriter
 
 STEPS_BETWEEN = 50  # training steps from one TensorBoard point to the next
 
@@ -25,15 +26,13 @@ class RunLog:
             keep_lines(folder / "log.txt", first_epoch, lambda line: json.loads(line)["epoch"])
             keep_lines(folder / "eval_summary.txt", first_epoch,
                        lambda line: int(re.search(r"epoch= *(\d+)", line)[1]))
-        from tensorboardX import SummaryWriter  # half a second, so only for a run that writes
-
-        self.scalars = SummaryWriter(str(folder / "tensorboard"))
+            self.scalars = ScalarWriter(folder / "tensorboard")
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """TensorBoard's scalars within an epoch, at every 50th step."""
         if step % STEPS_BETWEEN == 0:
-            for name, value in values.items():
-                self.scalars.add_scalar(f"step/{name}", value, step)
+            with writing(self.folder):
+                self.scalars.add({f"step/{name}": value for name, value in values.items()}, step)
 
     def epoch(self, record: dict, summary_line: str | None) -> None:
         """The record of an epoch, and its line in eval_summary.txt. Errors: DetrError if they cannot be written."""
@@ -41,9 +40,7 @@ class RunLog:
             append(self.folder / "log.txt", json.dumps(record))
             if summary_line:
                 append(self.folder / "eval_summary.txt", summary_line)
-        for name, value in flat(record).items():
-            self.scalars.add_scalar(f"epoch/{name}", value, record["epoch"])
-        self.scalars.flush()
+            self.scalars.add({f"epoch/{name}": value for name, value in flat(record).items()}, record["epoch"])
 
     def close(self) -> None:
         self.scalars.close()

@@ -146,9 +146,9 @@ BOMBS = {
                                            for i in range(100)) + text("args") + b"\x86",
     "the same text a million times": text("x" * 100_000) + b"q\x00" + text("latin1") + b"q\x01" +
                                      b"(" + b"c_codecs\nencode\nh\x00h\x01\x86R" * 50_000 + b"l",
-    "the same array two thousand times": b"B\x00\x40\x00\x00" + bytes(16384) + b"q\x000}" + text("model") + b"}" +
-                                         b"".join(text(f"w{i}") + reconstructed(b"M\x00\x40\x85", b"u1", b"h\x00") + b"s"
-                                                  for i in range(2000)) + b"s",
+    "the same array two thousand times":
+        b"B\x00\x40\x00\x00" + bytes(16384) + b"q\x000}" + text("model") + b"}" + b"".join(
+            text(f"w{i}") + reconstructed(b"M\x00\x40\x85", b"u1", b"h\x00") + b"s" for i in range(2000)) + b"s",
     "no end": b"]]]",
     "nothing on the stack": b"",
     "a mark too few": b"t",

@@ -1,0 +1,206 @@
+"""A checkpoint survives whatever happens while the next one is written."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoint_samples import assert_equal, sample
+
+from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.folder import RunFolder, newest
+from detr_jittor.errors import DetrError
+
+HERE = Path(__file__).parent
+# Saves step 22 over step 21 and kills itself at the N-th thing that it does to the disk.
+KILLED = """
+import builtins, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from checkpoint_samples import sample
+from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.folder import RunFolder
+folder, suffix, left = sys.argv[2], sys.argv[3], int(sys.argv[4])
+def counted(function):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+class File:
+    def __init__(self, file):
+        self.file = file
+    def write(self, data):
+        global left
+        left -= 1
+        if left == 0:
+            self.file.write(bytes(data)[: len(data) // 2])
+            self.file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.file.write(data)
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+for module, name in ((os, "replace"), (os, "link"), (os, "fsync")):
+    setattr(module, name, counted(getattr(module, name)))
+for table in (store.CHECKS, store.WRITERS):
+    table[suffix] = counted(table[suffix])
+write = store.WRITERS[suffix]
+store.WRITERS[suffix] = lambda file, record: write(File(file), record)
+checkpoint = sample()
+checkpoint.step = 22
+run = RunFolder(folder, suffix)
+run.save(checkpoint)
+run.also_as("best")
+"""
+
+
+def at_step(step: int):
+    checkpoint = sample()
+    checkpoint.step = step
+    return checkpoint
+
+
+@pytest.mark.parametrize("suffix, every", [(".pkl", 7), (".pth", 23)])
+def test_killed_anywhere(tmp_path, suffix, every):
+    """From the first write to the last rename: a good checkpoint is there, of this step or the one before."""
+    seen, left = [], 1
+    while True:
+        folder = RunFolder(tmp_path / str(left), suffix)
+        folder.save(at_step(20))
+        folder.save(at_step(21))
+        folder.close()
+        done = subprocess.run([sys.executable, "-c", KILLED, HERE, folder.path, suffix, str(left)], capture_output=True)
+        file, checkpoint = newest(folder.path)
+        assert file.name == f"checkpoint{suffix}"
+        assert_equal(checkpoint, at_step(checkpoint.step))
+        assert store.load(folder.file("checkpoint_previous")).step in (20, 21)
+        seen.append(checkpoint.step)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        left += 1 if left < 3 or seen[-1] == 22 else every
+    assert seen[0] == 21 and seen[-1] == 22 and len(seen) > 8
+    RunFolder(folder.path, suffix).close()
+    assert not list(folder.path.glob(".*.writing"))
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path, checkpoint):
+    folder = RunFolder(tmp_path, ".pkl")
+    for step in (1, 2, 3):
+        folder.save(at_step(step))
+        if step == 2:
+            folder.also_as("best")
+    assert {p.name: store.load(p).step for p in tmp_path.glob("*.pkl")} == {
+        "checkpoint.pkl": 3, "checkpoint_previous.pkl": 2, "best.pkl": 2}
+    assert (tmp_path / "best.pkl").samefile(tmp_path / "checkpoint_previous.pkl")
+
+
+def test_names_without_links(tmp_path, monkeypatch):
+    """On a file system without hard links they are copies."""
+    def no_link(*_):
+        raise OSError("not supported")
+
+    monkeypatch.setattr(os, "link", no_link)
+    folder = RunFolder(tmp_path, ".pth")
+    folder.save(at_step(1))
+    folder.save(at_step(2))
+    folder.also_as("best")
+    assert [store.load(folder.file(n)).step for n in ("checkpoint", "checkpoint_previous", "best")] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_what_is_written_is_read_back(tmp_path, checkpoint, suffix, monkeypatch):
+    """A bit that changes between memory and disk is found before the old checkpoint goes."""
+    path = tmp_path / f"a{suffix}"
+    store.save(path, checkpoint)
+    before = path.read_bytes()
+
+    def spoil(descriptor):
+        for temporary in tmp_path.glob(".*.writing"):
+            content = bytearray(temporary.read_bytes())
+            content[content.find(checkpoint.state.model["query_embed.weight"].tobytes())] ^= 1
+            temporary.write_bytes(content)
+
+    monkeypatch.setattr(os, "fsync", spoil)
+    with pytest.raises(DetrError, match="could not be written"):
+        store.save(path, checkpoint)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_a_full_disk(tmp_path, checkpoint, suffix):
+    store.save(tmp_path / f"a{suffix}", checkpoint)
+    program = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(HERE)!r})
+from checkpoint_samples import sample
+from detr_jittor.checkpoint import store
+from detr_jittor.errors import DetrError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    store.save({str(tmp_path / f"a{suffix}")!r}, sample())
+except DetrError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "could not be written (File too large)" in done.stdout and done.returncode == 0, done.stderr
+    assert_equal(store.load(tmp_path / f"a{suffix}"), checkpoint)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_vanished(tmp_path, checkpoint):
+    folder = RunFolder(tmp_path / "run", ".pkl")
+    folder.save(checkpoint)
+    for file in folder.path.iterdir():
+        file.unlink()
+    folder.path.rmdir()
+    with pytest.raises(DetrError, match="could not be written"):
+        folder.save(checkpoint)
+    with pytest.raises(DetrError, match="cannot be written"):
+        folder.also_as("best")
+
+
+def test_one_run_at_a_time(tmp_path):
+    first = RunFolder(tmp_path, ".pkl")
+    with pytest.raises(DetrError, match="another run is writing there"):
+        RunFolder(tmp_path, ".pth")
+    first.close()
+    RunFolder(tmp_path, ".pth").close()
+
+
+def test_an_earlier_run_is_set_aside_but_not_the_other_frameworks_checkpoint(tmp_path, checkpoint):
+    for name in ("checkpoint.pkl", "checkpoint.pth", "best.pkl", "checkpoint0099.pkl"):
+        store.save(tmp_path / name, checkpoint)
+    (tmp_path / "log.txt").write_text("{}\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = RunFolder(tmp_path, ".pkl")
+    assert folder.set_aside().name == "earlier-1"
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "checkpoint.pth", "notes.txt", "earlier-1"}
+    assert {p.name for p in (tmp_path / "earlier-1").iterdir()} == {
+        "checkpoint.pkl", "best.pkl", "checkpoint0099.pkl", "log.txt"}
+    assert folder.set_aside() is None
+    folder.save(checkpoint)
+    assert folder.set_aside().name == "earlier-2"
+
+
+@pytest.mark.parametrize("name, fault", [
+    ("missing.pkl", "no such file"), ("a.txt", "is no format of checkpoints"), ("folder.pkl", "no such file"),
+    ("empty.pkl", "it is empty"), ("empty.pth", "it is empty"), ("text.pth", "not a readable checkpoint"),
+    ("text.safetensors", "not a readable checkpoint")])
+def test_files_that_are_no_checkpoints(tmp_path, name, fault):
+    (tmp_path / "folder.pkl").mkdir()
+    if "missing" not in name and "folder" not in name:
+        (tmp_path / name).write_bytes(b"" if "empty" in name else b"<!DOCTYPE html><title>404</title>")
+    with pytest.raises(DetrError, match=fault) as error:
+        store.load(tmp_path / name)
+    assert name in str(error.value)
+
+
+def test_unknown_format_is_refused_before_anything_is_written(tmp_path, checkpoint):
+    with pytest.raises(DetrError, match="is no format of checkpoints"):
+        store.save(tmp_path / "a.ckpt", checkpoint)
+    assert not list(tmp_path.iterdir())

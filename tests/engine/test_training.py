@@ -1,0 +1,332 @@
+"""The training loop with a NumPy twin: what it writes, how it resumes, how it stops."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from numpy_twin import DRAW_CURVES, NumpyTwin
+
+from detr_jittor import engine
+from detr_jittor.checkpoint import store
+from detr_jittor.config import Config, read_config
+from detr_jittor.engine.averages import logged, loss_weights
+from detr_jittor.engine.training import Training
+from detr_jittor.errors import DetrError
+from detr_jittor.report.log import read_log
+
+TIMES = ("seconds", "time", "memory")
+
+
+def timeless(log: list[dict]) -> list[dict]:
+    """A log without what no two runs share. NaN equals itself in hex."""
+    return [{k: v.hex() if isinstance(v, float) else v for k, v in record.items() if not any(t in k for t in TIMES)}
+            for record in log]
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Two runs ended alike: weights, moments and every logged number, bit for bit."""
+    a, b = store.load(one / "checkpoint.pkl"), store.load(other / "checkpoint.pkl")
+    for field in ("epoch", "step", "best_ap", "batches", "classes"):
+        assert getattr(a, field) == getattr(b, field), field
+    assert a.state.steps == b.state.steps
+    for name in a.state.model:
+        assert a.state.model[name].tobytes() == b.state.model[name].tobytes(), name
+    for name, moments in a.state.optimizer.items():
+        assert all(x.tobytes() == y.tobytes() for x, y in zip(moments, b.state.optimizer[name])), name
+    assert timeless(read_log(one / "log.txt")) == timeless(read_log(other / "log.txt"))
+    assert (one / "eval_summary.txt").read_text() == (other / "eval_summary.txt").read_text()
+
+
+def test_what_a_run_leaves(config, capsys, monkeypatch):
+    monkeypatch.setattr(Training, "draw_curves", DRAW_CURVES)
+    assert engine.train(config) == 0
+    out = Path(config.run.output_dir)
+    log = read_log(out / "log.txt")
+    assert [record["epoch"] for record in log] == [0, 1, 2, 3]
+    reference = {f"{split}_{name}" for split in ("train", "test") for name in (
+        "class_error", "loss", "loss_ce", "loss_bbox", "loss_giou", "loss_ce_0", "loss_ce_unscaled",
+        "loss_bbox_unscaled", "loss_giou_unscaled", "class_error_unscaled", "cardinality_error_unscaled",
+        "loss_ce_0_unscaled")} | {"train_lr", "test_coco_eval_bbox", "epoch", "n_parameters"}
+    ours = {"train_grad_norm", "step", "train_data_time", "train_step_time", "train_seconds", "test_seconds",
+            "peak_memory_mb"}
+    assert all(record.keys() == reference | ours for record in log)
+    assert all(len(record["test_coco_eval_bbox"]) == 12 for record in log)
+    assert log[0]["train_loss_bbox"] == 2.5 and log[0]["train_loss_bbox_unscaled"] == 0.5
+    assert [record["step"] for record in log] == [5, 10, 15, 20]
+    assert log[0]["train_lr"] == pytest.approx(0.1 * (1 / 3 + 2 / 3 + 3) / 5)
+    assert log[3]["train_lr"] == pytest.approx(0.01)
+    assert log[-1]["train_loss"] < log[0]["train_loss"]
+    assert log[0]["n_parameters"] == 5 * 3 + 5 + 3 and log[0]["peak_memory_mb"] > 10
+    summaries = (out / "eval_summary.txt").read_text().splitlines()
+    assert len(summaries) == 4
+    assert re.fullmatch(r"\[val\] epoch=  3 AP=0\.\d{4} \| AP50=0\.\d{4} \| AP75=0\.\d{4}", summaries[3])
+    assert {p.name for p in out.iterdir()} == {
+        ".lock", "log.txt", "eval_summary.txt", "config.json", "tensorboard", "checkpoint.pkl",
+        "checkpoint_previous.pkl", "best.pkl", "checkpoint0001.pkl", "checkpoint0003.pkl",
+        "training_loss_comparison.png", "performance_comparison.png"}
+    assert any((out / "tensorboard").iterdir())
+    assert store.load(out / "checkpoint0001.pkl").epoch == 1 and store.load(out / "checkpoint.pkl").epoch == 3
+    best = store.load(out / "best.pkl")
+    assert best.best_ap == max(record["test_coco_eval_bbox"][0] for record in log) > 0
+    assert log[best.epoch]["test_coco_eval_bbox"][0] == best.best_ap
+    assert "AP=" in capsys.readouterr().out
+
+
+def test_the_settings_are_resolved_and_kept(config):
+    engine.train(config.replace(epochs=1))
+    written = read_config(Path(config.run.output_dir) / "config.json")
+    assert written == config.replace(epochs=1, backbone_norm="batch", num_classes=4)
+    checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    assert checkpoint.config == written and checkpoint.classes.names == ("red", "green", "blue")
+
+
+def test_without_an_output_folder_nothing_is_written(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    assert engine.train(config.replace(output_dir="", epochs=1)) == 0
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_evaluation_gives_the_ap_of_the_run(config):
+    engine.train(config)
+    out = Path(config.run.output_dir)
+    last = read_log(out / "log.txt")[-1]["test_coco_eval_bbox"]
+    for file in ("checkpoint.pkl", "checkpoint_previous.pkl"):
+        assert engine.evaluate(config.replace(resume=str(out / file))).stats == last
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 19])
+def test_resume_is_exact_at_every_step(config, tmp_path, stop_after):
+    """Stopped by --max_steps inside and at the end of epochs, then resumed in the same folder."""
+    parts = config.replace(output_dir=str(tmp_path / "parts"))
+    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    engine.train(parts.replace(max_steps=stop_after))
+    assert store.load(tmp_path / "parts" / "checkpoint.pkl").step == stop_after
+    engine.train(parts.replace(resume="auto"))
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_resume_in_another_folder_and_format(config, tmp_path):
+    """Also through a .pth: the same weights, moments and place."""
+    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    engine.train(config.replace(output_dir=str(tmp_path / "first"), max_steps=8))
+    store.save(tmp_path / "moved.pth", store.load(tmp_path / "first" / "checkpoint.pkl"))
+    engine.train(config.replace(output_dir=str(tmp_path / "second"), resume=str(tmp_path / "moved.pth")))
+    one, other = (store.load(tmp_path / name / "checkpoint.pkl") for name in ("whole", "second"))
+    assert all(one.state.model[n].tobytes() == other.state.model[n].tobytes() for n in one.state.model)
+    assert [r["epoch"] for r in read_log(tmp_path / "second" / "log.txt")] == [1, 2, 3]
+
+
+def test_a_changed_batch_size_starts_the_epoch_anew(config, capsys):
+    engine.train(config.replace(max_steps=7))
+    engine.train(config.replace(resume="auto", batch_size=3))
+    assert "epoch 1 starts anew" in capsys.readouterr().out
+    assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == [5, 10, 13, 16]
+
+
+def command(config: Config, *options: str) -> list[str]:
+    c = config.flat()
+    names = ("coco_path", "output_dir", "epochs", "lr_drop", "lr", "lr_backbone", "warmup_steps", "batch_size",
+             "min_size", "max_size", "num_workers", "backbone_weights")
+    return [sys.executable, str(Path(__file__).parent / "numpy_twin.py"), "train",
+            *(x for name in names for x in (f"--{name}", str(c[name]))), *options]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_is_exact(config, tmp_path, workers):
+    """SIGKILL in mid-epoch, twice, with a checkpoint every two steps; then to the end."""
+    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    parts = config.replace(output_dir=str(tmp_path / "parts"), num_workers=workers)
+    for at in (4, 13):
+        killed = subprocess.run(command(parts, "--resume", "auto", "--save_every_steps", "2"), capture_output=True,
+                                text=True, env={**os.environ, "SIGNAL": f"{signal.SIGKILL:d}@{at}"}, timeout=60)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert store.load(tmp_path / "parts" / "checkpoint.pkl").step in (at - 1, at)
+    assert subprocess.run(command(parts, "--resume", "auto"), capture_output=True, timeout=60).returncode == 0
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status):
+    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    parts = config.replace(output_dir=str(tmp_path / "parts"))
+    stopped = subprocess.run(command(parts), capture_output=True, text=True, timeout=60,
+                             env={**os.environ, "SIGNAL": f"{number:d}@7"})
+    assert stopped.returncode == status, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert store.load(tmp_path / "parts" / "checkpoint.pkl").step == 8
+    assert subprocess.run(command(parts, "--resume", "auto"), capture_output=True, timeout=60).returncode == 0
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_second_signal_ends_it_at_once(config):
+    process = subprocess.Popen(command(config), env={**os.environ, "STEP_SECONDS": "30"}, stdout=subprocess.DEVNULL)
+    log = Path(config.run.output_dir) / "config.json"
+    for _ in range(200):  # until the first step is about to run
+        if log.exists():
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None  # it finishes its step
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures(config, monkeypatch):
+    monkeypatch.setattr(NumpyTwin, "nan_at", 7)
+    with pytest.raises(DetrError, match=r"step 7: the loss is nan, with .*train2017/\d+\.png, .*train2017/\d+\.png\."):
+        engine.train(config)
+    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 7  # all that was learned is there
+
+
+def test_two_runs_in_one_folder(config):
+    process = subprocess.Popen(command(config), env={**os.environ, "STEP_SECONDS": "30"}, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            if (Path(config.run.output_dir) / "config.json").exists():
+                break
+            time.sleep(0.1)
+        with pytest.raises(DetrError, match="another run is writing there"):
+            engine.train(config)
+    finally:
+        process.kill()
+        process.wait()
+    assert engine.train(config.replace(epochs=1)) == 0  # the lock went with the process
+
+
+def test_a_new_run_sets_the_old_one_aside(config, capsys):
+    engine.train(config.replace(epochs=1))
+    engine.train(config.replace(epochs=2))
+    out = Path(config.run.output_dir)
+    assert "earlier-1" in capsys.readouterr().out
+    assert len(read_log(out / "log.txt")) == 2 and len(read_log(out / "earlier-1" / "log.txt")) == 1
+    assert store.load(out / "earlier-1" / "checkpoint.pkl").epoch == 0
+
+
+def test_resume_auto_takes_the_newest_good_one(config, capsys):
+    assert engine.train(config.replace(resume="auto", epochs=2)) == 0
+    assert "starts from the beginning" in capsys.readouterr().out
+    out = Path(config.run.output_dir)
+    content = (out / "checkpoint.pkl").read_bytes()
+    (out / "checkpoint.pkl").write_bytes(content[: len(content) // 2])
+    engine.train(config.replace(resume="auto", epochs=3))
+    captured = capsys.readouterr()
+    assert "checkpoint.pkl: not a readable checkpoint" in captured.err
+    assert "Going on from" in captured.out and "checkpoint_previous.pkl" in captured.out
+    assert [r["epoch"] for r in read_log(out / "log.txt")] == [0, 1, 2]
+    for name in ("checkpoint.pkl", "checkpoint_previous.pkl"):
+        (out / name).write_bytes(b"")
+    with pytest.raises(DetrError, match="none of its 2 checkpoints can be read"):
+        engine.train(config.replace(resume="auto"))
+
+
+def test_nothing_left_to_train(config, capsys):
+    engine.train(config.replace(epochs=1))
+    assert engine.train(config.replace(epochs=1, resume="auto")) == 0
+    assert "Nothing left to train" in capsys.readouterr().out
+    assert len(read_log(Path(config.run.output_dir) / "log.txt")) == 1
+
+
+def test_pictures_that_cannot_be_read(config, coco, capsys):
+    for number in (3, 5):
+        (coco / "train2017" / f"{number}.png").write_bytes(b"<html>")
+    assert engine.train(config.replace(epochs=2, max_bad_images=2)) == 0
+    errors = capsys.readouterr().err
+    assert errors.count("left out:") == 2 and "3.png" in errors and "2 pictures could not be read" in errors
+    with pytest.raises(DetrError, match=r"2 pictures could not be read, the last: .*--max_bad_images"):
+        engine.train(config.replace(max_bad_images=1))
+
+
+def test_a_whole_batch_that_cannot_be_read(config, coco):
+    for file in (coco / "train2017").iterdir():
+        if file.stem != "4":
+            file.write_bytes(b"")
+    assert engine.train(config.replace(epochs=1, max_bad_images=10)) == 0
+    assert read_log(Path(config.run.output_dir) / "log.txt")[0]["step"] == 5
+
+
+def test_a_full_disk(config, capsys):
+    """No file may grow beyond what the first checkpoint needs: the run goes on, says so, and ends with an error."""
+    out = Path(config.run.output_dir)
+    engine.train(config.replace(epochs=1))
+    size = (out / "checkpoint.pkl").stat().st_size
+    probe = ("import resource, signal, sys; sys.argv = sys.argv[1:]; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size - 100}, {size - 100})); "
+             f"sys.path.insert(0, {str(Path(__file__).parent)!r}); import numpy_twin; sys.exit(numpy_twin.main())")
+    python, script, *rest = command(config, "--resume", "auto")
+    done = subprocess.run([python, "-c", probe, script, *rest], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "warning:" in done.stderr and "error:" in done.stderr and "File too large" in done.stderr
+    assert store.load(out / "checkpoint.pkl").epoch == 0
+    assert not list(out.glob(".*.writing"))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_a_folder_that_cannot_be_written(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DetrError, match="cannot be written"):
+        engine.train(config.replace(output_dir=str(tmp_path / "file" / "out")))
+
+
+def test_cuda_without_a_gpu_says_so(config, capsys):
+    assert engine.train(config.replace(device="cuda", epochs=1)) == 0
+    assert "no GPU that numpy can use here; it goes on with the cpu" in capsys.readouterr().err
+
+
+def test_weights_of_other_classes(config, coco):
+    engine.train(config.replace(epochs=1))
+    resume = str(Path(config.run.output_dir) / "checkpoint.pkl")
+    for split in ("train", "val"):
+        file = coco / "annotations" / f"instances_{split}2017.json"
+        data = json.loads(file.read_text())
+        data["categories"].append({"id": 7, "name": "black"})
+        file.write_text(json.dumps(data))
+    with pytest.raises(DetrError, match=r"trained on other classes than instances_val2017, whose category 7 \(black\)"):
+        engine.evaluate(config.replace(resume=resume))
+    checkpoint = store.load(resume)
+    checkpoint.classes = None
+    store.save(resume, checkpoint)
+    with pytest.raises(DetrError, match=r"has 4 classes, but 8 are wanted"):
+        engine.evaluate(config.replace(resume=resume))
+
+
+def test_a_class_count_of_its_own(config):
+    engine.train(config.replace(epochs=1, num_classes=9))
+    checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    assert len(checkpoint.state.model["class_embed.weight"]) == 10
+    with pytest.raises(DetrError, match="labels up to 3"):
+        engine.train(config.replace(num_classes=3))
+
+
+def test_weights_of_another_architecture(config, tmp_path):
+    engine.train(config.replace(epochs=1))
+    checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    del checkpoint.state.model["class_embed.bias"], checkpoint.state.optimizer["class_embed.bias"]
+    store.save(tmp_path / "other.pkl", checkpoint)
+    with pytest.raises(DetrError, match=r"other\.pkl: the weights do not fit this model; missing .*class_embed\.bias"):
+        engine.evaluate(config.replace(resume=str(tmp_path / "other.pkl")))
+
+
+def test_workers_give_the_same_run(config, tmp_path):
+    engine.train(config.replace(output_dir=str(tmp_path / "none"), epochs=2))
+    engine.train(config.replace(output_dir=str(tmp_path / "two"), epochs=2, num_workers=2))
+    same_run(tmp_path / "none", tmp_path / "two")
+
+
+def test_scaled_and_unscaled_terms():
+    weights = loss_weights(Config().replace(bbox_loss_coef=5.0, giou_loss_coef=2.0, dice_loss_coef=3.0).loss)
+    values = logged({"loss": 9.0, "loss_ce": 1.0, "loss_bbox_3": 0.5, "loss_giou": 0.25, "loss_dice": 2.0,
+                     "class_error": 50.0, "cardinality_error_3": 7.0, "grad_norm": 1.5}, weights)
+    assert values == {"class_error": 50.0, "loss": 9.0, "loss_ce": 1.0, "loss_bbox_3": 2.5, "loss_giou": 0.5,
+                      "loss_dice": 6.0, "loss_ce_unscaled": 1.0, "loss_bbox_3_unscaled": 0.5,
+                      "loss_giou_unscaled": 0.25, "loss_dice_unscaled": 2.0, "class_error_unscaled": 50.0,
+                      "cardinality_error_3_unscaled": 7.0}
