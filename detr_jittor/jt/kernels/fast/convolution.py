@@ -11,7 +11,7 @@ from detr_jittor.jt.runtime import jt
 
 def enter(x):
     """Begin a region of convolutions. Pictures have three channels: they stay as they are, and need no gradient."""
-    return x.detach() if x.shape[1] % 16 else apply(ToBlocked, x)
+    return x if x.shape[1] % 16 else apply(ToBlocked, x)
 
 
 def leave(x):
@@ -61,6 +61,7 @@ class ConvNorm(jt.Function):
     def grad(self, dy):
         x, weight, scale, y, geometry, relu = self.saved
         wants_x, wants_weight, wants_residual = (self.input_mask[i] >= 0 for i in (0, 1, 5))
+        wants_x = wants_x and x.shape[1] % 16 == 0  # pictures need no gradient, and Jittor asks for it all the same
         shapes = [x.shape] * wants_x + [weight.shape] * wants_weight + [y.shape] * (wants_residual and relu)
         grads = iter(run("convolution_backward", [x, weight, scale, dy] + [y] * relu, shapes, *geometry,
                          wants_x, wants_weight, wants_residual))
