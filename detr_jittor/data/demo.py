@@ -19,6 +19,8 @@ MOST = 4  # objects in a picture
 RADIUS = (0.09, 0.25)  # of a shape, as a fraction of S
 VISIBLE = 0.6  # the least fraction of an object that later ones may leave visible
 FINENESS = 4  # shapes are drawn so many times larger and shrunk, for smooth edges
+TURN = math.pi / 8  # of a shape, at most, either way
+GREYNESS, VIVIDNESS = 14, 170  # how far apart the channels of a colour are: at most on the ground, at least on a shape
 CONTRAST = 110  # the least distance between the colour of a shape and what it lies on
 TRIES = 40  # places tried for an object before the picture goes without it
 
@@ -68,7 +70,8 @@ def write_split(folder: Path, split: str, count: int, size: int, seed: tuple[int
 
 def draw_picture(random: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     """[S, S, 3] uint8, and of each object its shape's name and what is visible of it, [S, S] bool."""
-    picture = texture(random, size, random.uniform(40, 215, 3), strength=30)
+    grey = random.uniform(60, 190) + random.uniform(-GREYNESS / 2, GREYNESS / 2, 3)
+    picture = texture(random, size, grey, strength=30)
     objects: list[tuple[str, np.ndarray]] = []
     full: list[int] = []  # pixels of each object, hidden ones included
     for _ in range(random.integers(1, MOST, endpoint=True)):
@@ -98,7 +101,7 @@ def texture(random: np.random.Generator, size: int, colour: np.ndarray, strength
     y, x = np.mgrid[:size, :size] / size
     stripes = np.sin(2 * math.pi * waves * (x * math.cos(angle) + y * math.sin(angle)) + phase)
     shade = clouds * random.uniform(0.3, 1) + stripes * random.uniform(0, 0.7)
-    return colour + strength * shade[:, :, None] * random.uniform(0.5, 1, 3)
+    return colour + strength * shade[:, :, None]
 
 
 def draw_shape(random: np.random.Generator, shape: str, size: int) -> np.ndarray:
@@ -106,24 +109,25 @@ def draw_shape(random: np.random.Generator, shape: str, size: int) -> np.ndarray
     radius = random.uniform(*RADIUS) * size
     centre = random.uniform(radius + 1, size - radius - 1, 2)
     canvas = Image.new("L", (size * FINENESS, size * FINENESS))
-    corners = (centre + radius * outline(shape, random.uniform(0, 2 * math.pi))) * FINENESS
+    corners = (centre + radius * outline(shape, random.uniform(-TURN, TURN))) * FINENESS
     ImageDraw.Draw(canvas).polygon([tuple(corner) for corner in corners], fill=255)
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX), np.float64) / 255
 
 
 def outline(shape: str, angle: float) -> np.ndarray:
-    """[corners, 2] a shape in the unit circle, turned by an angle."""
+    """[corners, 2] a shape in the unit circle, upright and then turned by an angle."""
     count = {"circle": 64, "square": 4, "triangle": 3, "star": 10}[shape]
-    angles = angle + np.arange(count) * 2 * math.pi / count
+    upright = math.pi / 4 if shape == "square" else -math.pi / 2
+    angles = upright + angle + np.arange(count) * 2 * math.pi / count
     reach = np.where(np.arange(count) % 2, 0.42, 1.0) if shape == "star" else np.ones(count)
     return reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def contrasting(random: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """[3] a colour that stands out from the ground."""
+    """[3] a vivid colour that stands out from the ground."""
     while True:
         colour = random.uniform(10, 245, 3)
-        if np.linalg.norm(colour - ground) > CONTRAST:
+        if np.ptp(colour) > VIVIDNESS and np.linalg.norm(colour - ground) > CONTRAST:
             return colour
 
 
