@@ -1,0 +1,75 @@
+"""What runs must share besides their settings: the data, the machine, the versions."""
+
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.errors import DetrError
+from detr_jittor.report.log import make_folder, write_whole
+
+PACKAGES = ("detr-jittor", "jittor", "torch", "numpy", "scipy", "Pillow", "faster-coco-eval")
+MEGABYTE = 2**20
+
+
+def find_conditions(coco_path: str, splits: dict[str, CocoIndex]) -> dict:
+    """{"data": …, "machine": …}: what a reader needs to repeat the runs elsewhere.
+
+    Args: splits: "train" and "val" → index.
+    """
+    data = {split: {"pictures": len(index), "objects": len(index.objects),
+                    "annotations_sha256": digest(Path(coco_path) / "annotations" / f"instances_{split}2017.json")}
+            for split, index in splits.items()}
+    return {"data": data, "machine": {
+        "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "threads": threads(),
+        "system": platform.platform(terse=True), "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES}}}
+
+
+def threads() -> int:
+    """How many threads both twins get."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+                platform.processor() or platform.machine())
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def digest(file: Path) -> str:
+    sha256 = hashlib.sha256()
+    with open(file, "rb") as content:
+        while part := content.read(MEGABYTE):
+            sha256.update(part)
+    return sha256.hexdigest()
+
+
+def keep_conditions(path: Path, now: dict) -> None:
+    """Write the conditions of the runs, or if there are some, see that they still hold.
+
+    Errors: DetrError if runs were begun under other conditions, naming what differs.
+    """
+    if path.exists():
+        then = json.loads(path.read_text(encoding="utf-8"))
+        changed = [f"{name} {was} and {now[group].get(name)}" for group in then for name, was in then[group].items()
+                   if was != now[group].get(name)]
+        if changed:
+            raise DetrError(f"{path.parent} holds runs made under other conditions: {'; '.join(changed)}.",
+                            "Choose another --output_dir.")
+    make_folder(path.parent)
+    write_whole(path, json.dumps(now, indent=2))
