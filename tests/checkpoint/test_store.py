@@ -14,47 +14,62 @@ from detr_jittor.checkpoint.folder import RunFolder, newest
 from detr_jittor.errors import DetrError
 
 HERE = Path(__file__).parent
-# Saves step 22 over step 21 and kills itself at the N-th thing that it does to the disk.
-KILLED = """
-import builtins, os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from checkpoint_samples import sample
-from detr_jittor.checkpoint import store
-from detr_jittor.checkpoint.folder import RunFolder
-folder, suffix, left = sys.argv[2], sys.argv[3], int(sys.argv[4])
-def counted(function):
-    def call(*arguments, **options):
-        global left
-        left -= 1
-        if left == 0:
+
+
+class Killer:
+    """Counts what a save does to the disk, and kills the process at the N-th thing; a write is half done then."""
+
+    def __init__(self, at: int = 0):
+        self.at, self.done = at, 0
+
+    def count(self) -> None:
+        self.done += 1
+        if self.done == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-    return call
-class File:
-    def __init__(self, file):
-        self.file = file
-    def write(self, data):
-        global left
-        left -= 1
-        if left == 0:
-            self.file.write(bytes(data)[: len(data) // 2])
-            self.file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.file.write(data)
-    def __getattr__(self, name):
-        return getattr(self.file, name)
-for module, name in ((os, "replace"), (os, "link"), (os, "fsync")):
-    setattr(module, name, counted(getattr(module, name)))
-for table in (store.CHECKS, store.WRITERS):
-    table[suffix] = counted(table[suffix])
-write = store.WRITERS[suffix]
-store.WRITERS[suffix] = lambda file, record: write(File(file), record)
-checkpoint = sample()
-checkpoint.step = 22
-run = RunFolder(folder, suffix)
-run.save(checkpoint)
-run.also_as("best")
-"""
+
+    def counted(self, function):
+        def call(*arguments, **options):
+            self.count()
+            return function(*arguments, **options)
+        return call
+
+    def file(self, file):
+        write = file.write
+
+        class File:
+            def write(_, data):
+                if self.done + 1 == self.at:
+                    write(bytes(data)[: len(data) // 2])
+                    file.flush()
+                self.count()
+                return write(data)
+
+            def __getattr__(_, name):
+                return getattr(file, name)
+
+        return File()
+
+    def save(self, folder: RunFolder) -> None:
+        """Save step 22 and name it best, with everything counted. Call this in a process of its own."""
+        for name in ("replace", "link", "fsync"):
+            setattr(os, name, self.counted(getattr(os, name)))
+        write, check = store.WRITERS[folder.suffix], store.CHECKS[folder.suffix]
+        store.WRITERS[folder.suffix] = lambda file, record: write(self.file(file), record)
+        store.CHECKS[folder.suffix] = self.counted(check)
+        folder.save(at_step(22))
+        folder.also_as("best")
+
+
+def in_a_child(work) -> int:
+    """Run `work` in a fork. Returns: how it ended, as subprocess has it; 99 for an exception."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def at_step(step: int):
@@ -63,28 +78,36 @@ def at_step(step: int):
     return checkpoint
 
 
-@pytest.mark.parametrize("suffix, every", [(".pkl", 7), (".pth", 23)])
-def test_killed_anywhere(tmp_path, suffix, every):
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_killed_anywhere(tmp_path, suffix):
     """From the first write to the last rename: a good checkpoint is there, of this step or the one before."""
-    seen, left = [], 1
-    while True:
-        folder = RunFolder(tmp_path / str(left), suffix)
-        folder.save(at_step(20))
-        folder.save(at_step(21))
-        folder.close()
-        done = subprocess.run([sys.executable, "-c", KILLED, HERE, folder.path, suffix, str(left)], capture_output=True)
-        file, checkpoint = newest(folder.path)
+    folder = RunFolder(tmp_path, suffix)
+    folder.save(at_step(20))
+    folder.save(at_step(21))
+    good = {file.name: file.read_bytes() for file in tmp_path.glob(f"*{suffix}")}
+
+    def dry_run():
+        killer = Killer()
+        killer.save(folder)
+        (tmp_path / "count").write_text(str(killer.done))
+
+    assert in_a_child(dry_run) == 0
+    count, seen = int((tmp_path / "count").read_text()), []
+    for at in sorted({*range(1, count + 1, max(1, count // 20)), *range(max(1, count - 10), count + 1)}):
+        for file in tmp_path.glob(f"*{suffix}"):
+            file.unlink()
+        for name, content in good.items():
+            (tmp_path / name).write_bytes(content)
+        assert in_a_child(lambda at=at: Killer(at).save(folder)) == -signal.SIGKILL, at
+        file, checkpoint = newest(tmp_path)
         assert file.name == f"checkpoint{suffix}"
         assert_equal(checkpoint, at_step(checkpoint.step))
         assert store.load(folder.file("checkpoint_previous")).step in (20, 21)
         seen.append(checkpoint.step)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-        left += 1 if left < 3 or seen[-1] == 22 else every
-    assert seen[0] == 21 and seen[-1] == 22 and len(seen) > 8
-    RunFolder(folder.path, suffix).close()
-    assert not list(folder.path.glob(".*.writing"))
+    assert seen[0] == 21 and seen[-1] == 22 and seen == sorted(seen) and len(seen) >= 8
+    folder.close()
+    RunFolder(tmp_path, suffix).close()
+    assert not list(tmp_path.glob(".*.writing"))
 
 
 def test_the_last_two_and_the_best_are_kept(tmp_path, checkpoint):
