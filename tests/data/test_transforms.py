@@ -183,11 +183,15 @@ def blank(height: int, width: int) -> Sample:
 
 def test_the_two_ways_of_the_reference():
     recipe = Recipe("full", 800, 1333)
-    draws = Draws(0.9, 0.1, 3)
+    draws = Draws(0.5, 0.49, 3)  # no flip, no crop
     assert recipe(blank(480, 640), draws).size == (576, 768) and draws.values == []
     # resize to 500 → 500×666, crop of 384 … 600 (at most the picture), and the scale 672
-    draws = Draws(0.1, 0.6, 1, 450, 500, 0, 216, 6)
-    assert recipe(blank(480, 640), draws).size == (746, 672) and draws.values == []
+    draws = Draws(0.49, 0.5, 1, 450, 500, 0, 216, 6)
+    left_half = blank(480, 640)
+    left_half.image.paste((255, 255, 255), (0, 0, 320, 480))
+    result = recipe(left_half, draws)
+    assert result.size == (746, 672) and draws.values == []
+    assert result.image.getpixel((600, 400)) == (255, 255, 255) and result.image.getpixel((100, 400)) == (0, 0, 0)
     scales = tuple(range(480, 801, 32))
     assert draws.asked == ["random", "random", (400, 500, 600), (384, 600), (384, 500), (0, 0), (0, 216), scales]
 
