@@ -5,6 +5,8 @@ B batch, H and W height and width of the feature map, D width of the transformer
 
 import math
 
+import numpy as np
+
 from detr_jittor.jt.runtime import jt
 
 nn = jt.nn
@@ -20,18 +22,18 @@ class PositionEmbeddingSine(nn.Module):
     def execute(self, mask):
         """[B, H, W] bool, true in the padding → [B, D, H, W]"""
         # TRAP(jittor): cumsum-of-bool. It stays boolean, and every position of a picture would be the same
-        inside = jt.logical_not(mask).float32()
+        inside = jt.logical_not(mask).float64()  # angles up to 2π: float32 would lose a digit before the sine
         y = inside.cumsum(1)  # [B, H, W]
         x = inside.cumsum(2)
         y = y / (y[:, -1:, :] + 1e-6) * (2 * math.pi)
         x = x / (x[:, :, -1:] + 1e-6) * (2 * math.pi)
-        exponent = (jt.arange(self.features) // 2).float32() * (2.0 / self.features)
-        frequency = jt.pow(self.temperature, exponent)  # [D / 2]
+        exponent = np.arange(self.features) // 2 * (2.0 / self.features)
+        frequency = jt.array(self.temperature**exponent, dtype="float64")  # [D / 2]
         return jt.concat([self.waves(y, frequency), self.waves(x, frequency)], dim=3).permute(0, 3, 1, 2)
 
     def waves(self, position, frequency):
         """[B, H, W] and [D / 2] → [B, H, W, D / 2], sines and cosines in turn"""
-        angle = position.unsqueeze(3) / frequency
+        angle = (position.unsqueeze(3) / frequency).float32()
         waves = jt.stack([angle[:, :, :, 0::2].sin(), angle[:, :, :, 1::2].cos()], dim=4)  # [B, H, W, D / 4, 2]
         return waves.flatten(3)
 
