@@ -16,6 +16,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 PIP := "$(VENV)/bin/python" -m pip install --disable-pip-version-check --progress-bar off
 SHORTER := sed -un '/Downloading .*whl \|Building wheel.*started\|Successfully installed\|Installing collected/{s/^ *//;s/\(.\{100\}\).*/\1…/;p}'
 
+# The first import compiles Jittor's core; that belongs to the installation, and so does knowing that it works here.
+CHECK := echo "Compiling Jittor's core, about three minutes, and checking this machine."; "$(VENV)/bin/detr-jittor" doctor
+
 demo: install
 	@"$(VENV)/bin/detr-jittor" demo
 
@@ -29,11 +32,13 @@ install-test: $(VENV)/installed-test
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing into $(VENV); this takes some minutes."
 	@$(PIP) -e . | $(SHORTER)
+	@$(CHECK)
 	@touch "$@"
 
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing with the test extras into $(VENV); this takes some minutes."
 	@$(PIP) -e '.[test]' | $(SHORTER)
+	@$(CHECK)
 	@touch "$@" "$(VENV)/installed"
 
 $(VENV)/bin/pip:
