@@ -1,0 +1,40 @@
+"""Stage 6: every loss term of every decoder layer, with the assignment held equal."""
+
+import numpy as np
+
+from detr_jittor.align.measure import Item, compare
+from detr_jittor.align.stage import Stage
+from detr_jittor.align.stages.forward import oracle_item
+from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
+from detr_jittor.reference import losses as ref
+
+
+def run(trial: Trial) -> Stage:
+    indices = trial.assignment()
+    jittor = trial.ask(JITTOR, "losses", trial.batch, indices)
+    pytorch, truth = (trial.once("losses", name, "losses", trial.batch, indices) for name in (PYTORCH, FLOAT64))
+    if jittor.keys() != truth.keys():
+        return Stage("losses", [Item("names", False, note=f"differ: {sorted(jittor.keys() ^ truth.keys())}")])
+    items = [compare(name, jittor[name], pytorch[name], truth[name]) for name in truth]
+    return Stage("losses", items + oracle_items(trial, truth))
+
+
+def oracle_items(trial: Trial, truth: dict[str, float]) -> list[Item]:
+    """The terms of the last layer against the NumPy oracle, from float64's logits and boxes."""
+    modules = trial.once("modules", FLOAT64, "modules", trial.batch)
+    logits, boxes = modules["logits"][-1], modules["boxes"][-1]
+    assignment, targets = trial.assignment()[-1], trial.batch.targets
+    labels = [t.labels for t in targets]
+    classes = ref.target_classes(labels, assignment, logits.shape[1], logits.shape[2] - 1)
+    divisor = ref.num_boxes(labels)
+    matched = np.concatenate([boxes[i][a.queries] for i, a in enumerate(assignment)])
+    wanted = np.concatenate([t.boxes[a.objects] for t, a in zip(targets, assignment)])
+    rows = np.concatenate([logits[i][a.queries] for i, a in enumerate(assignment)])
+    of_rows = np.concatenate([classes[i][a.queries] for i, a in enumerate(assignment)])
+    terms = {
+        "loss_ce": ref.cross_entropy(logits, classes, trial.config.loss.eos_coef),
+        "loss_bbox": ref.box_l1(matched, wanted, divisor), "loss_giou": ref.box_giou(matched, wanted, divisor),
+        "class_error": ref.class_error(rows, of_rows),
+        "cardinality_error": ref.cardinality_error(logits, trial.sizes),
+    }
+    return [oracle_item(name, np.array(truth[name]), np.array(term)) for name, term in terms.items()]

@@ -1,0 +1,135 @@
+"""Stage 9: training with the whole recipe (augmentation, dropout, matching, clipping, AdamW) on batches of many sizes.
+
+Lock-step: every step of all twins starts from the same state, that of PyTorch's run, and the updates are compared.
+Free-running: each twin goes on by itself. Errors then grow from step to step, in any float32 arithmetic: how much, the
+PyTorch twin shows by itself, against float64 and with another number of threads.
+"""
+
+from itertools import count, islice
+
+import numpy as np
+
+from detr_jittor import seeding
+from detr_jittor.align.measure import Error, Item, compare, root_mean_square, within
+from detr_jittor.align.stage import Stage
+from detr_jittor.align.stages.matching import assignment_item, columns_of
+from detr_jittor.align.trial import FLOAT64, JITTOR, ONE_THREAD, PYTORCH, Trial
+from detr_jittor.parameters import in_backbone
+from detr_jittor.types import Batch, State
+
+
+def run(trial: Trial) -> Stage:
+    batches = training_batches(trial)
+    seeds = [seeding.step_seed(trial.config.run.seed, step) for step in range(len(batches))]
+    start = start_state(trial)
+    items, losses = lock_step(trial, start, batches, seeds)
+    curves = {PYTORCH: losses}
+    for name in (JITTOR, FLOAT64, ONE_THREAD):
+        curves[name] = free_run(trial, name, start, batches, seeds)
+    items.append(free_item(curves))
+    for name in curves:
+        trial.ask(name, "load", trial.state)
+    trial.stop(ONE_THREAD)
+    sizes = {batch.images.shape for batch in batches}
+    remarks = [f"{len(batches)} steps, {len(sizes)} sizes of batches from {min(sizes)[2:]} to {max(sizes)[2:]}"]
+    return Stage("training", items, remarks, curves)
+
+
+def training_batches(trial: Trial) -> list[Batch]:
+    """As many as there are steps; small datasets are gone through again."""
+    if "batches" not in trial.kept:
+        epochs = (batch for _ in count() for batch in trial.batches("train", trial.step_config, train=True))
+        trial.kept["batches"] = list(islice(epochs, trial.plan.steps))
+    return trial.kept["batches"]
+
+
+def start_state(trial: Trial) -> State:
+    """The trial's state; where it has no moments, with those of the first step."""
+    if trial.state.optimizer:
+        return trial.state
+    trained = trial.once("structure", PYTORCH, "structure")["trained"]
+    return State(trial.state.model, {n: (np.zeros_like(trial.state.model[n]),) * 2 for n in trained}, 0)
+
+
+def lock_step(trial: Trial, start: State, batches: list[Batch], seeds: list[int]) -> tuple[list[Item], list[float]]:
+    """(items, PyTorch's losses)"""
+    items, losses, before = [], [], start
+    for step, (batch, seed) in enumerate(zip(batches, seeds)):
+        args = ("step_from", before, batch, seed)
+        pytorch = trial.once(f"lock-step {step}", PYTORCH, *args)
+        truth = trial.once(f"lock-step {step}", FLOAT64, *args)
+        jittor = trial.ask(JITTOR, *args)
+        found = step_items(step, before, jittor, pytorch, truth)
+        if not all(item.passed for item in found):
+            found = excused(trial, found, before, batch, seed)
+        items += found
+        losses.append(pytorch[0]["loss"])
+        before = pytorch[1]
+        if not trial.plan.keep_all:
+            trial.forget(f"lock-step {step}")
+    return items, losses
+
+
+def step_items(step: int, before: State, jittor, pytorch, truth) -> list[Item]:
+    """One step: loss, gradient norm, and the update of both groups of weights."""
+    logs, states = zip(jittor, pytorch, truth)
+    items = [compare(f"step {step}: {name}", *(log[name] for log in logs)) for name in ("loss", "grad_norm")]
+    for group, inside in (("transformer", False), ("backbone", True)):
+        names = [n for n in before.optimizer if in_backbone(n) == inside]
+        if names:
+            items.append(update_item(f"step {step}: update of the {group}", names, before, *states))
+    return items
+
+
+def update_item(name: str, names: list[str], before: State, jittor: State, pytorch: State, truth: State) -> Item:
+    """The updates of many weights as one long vector."""
+    squares = np.zeros(3)  # of the errors of jittor and pytorch, and of the true update
+    worst, worst_name = np.zeros(2), ""
+    for n in names:
+        update = truth.model[n] - before.model[n].astype(np.float64)
+        errors = [np.abs(state.model[n] - truth.model[n]) for state in (jittor, pytorch)]
+        squares += [np.square(x).sum() for x in (*errors, update)]
+        largest = np.array([e.max() for e in errors])
+        if not largest[0] <= worst[0]:  # NaN comes first
+            worst_name = n
+        worst = np.maximum(worst, largest)
+    numbers = sum(before.model[n].size for n in names)
+    scale = np.sqrt(squares[2] / numbers)
+    ours, theirs = (Error(np.sqrt(s / numbers) / scale, w / scale, float("nan"), w) for s, w in zip(squares, worst))
+    note = f"largest in {worst_name}"
+    return Item(name, within(ours.rms, theirs.rms, "update floor"), (numbers,), ours, theirs,
+                ours.rms / theirs.rms if theirs.rms > 0 else None, note=note)
+
+
+def excused(trial: Trial, items: list[Item], before: State, batch: Batch, seed: int) -> list[Item]:
+    """A step that differs because of near-ties in the matching passes; the items say so."""
+    costs = {}
+    for name in (JITTOR, PYTORCH, FLOAT64):
+        trial.ask(name, "load", before)
+        costs[name] = trial.ask(name, "matching_cost", batch, seed)
+    columns = columns_of([len(t.labels) for t in batch.targets])
+    found = [assignment_item(name, costs[name][layer, i][:, c], costs[FLOAT64][layer, i][:, c])
+             for name in (JITTOR, PYTORCH) for layer in range(len(costs[FLOAT64])) for i, c in enumerate(columns)]
+    ties = [item for item in found if item.note.startswith("near-tie")]
+    if not ties or not all(item.passed for item in found):
+        return items
+    return [Item(i.name, True, i.shape, i.jittor, i.pytorch, i.ratio, note=ties[0].note) for i in items]
+
+
+def free_run(trial: Trial, name: str, start: State, batches: list[Batch], seeds: list[int]) -> list[float]:
+    """The loss of every step of a twin that goes on by itself."""
+    def train(*args):
+        return trial.ask(name, *args) if name == JITTOR else trial.once("free run", name, *args)
+
+    return train("free_run", start, batches, seeds)
+
+
+def free_item(curves: dict[str, list[float]]) -> Item:
+    """Jittor's largest distance from float64 over the run, against the noise band."""
+    truth = np.array(curves[FLOAT64])
+    away = {name: np.abs(np.array(curves[name]) - truth) / np.abs(truth) for name in curves if name != FLOAT64}
+    ours, band = away[JITTOR], np.maximum(away[PYTORCH], away[ONE_THREAD])
+    ours, band = (Error(root_mean_square(x), float(x.max()), float(x.mean()), float(x.max())) for x in (ours, band))
+    return Item("free-running loss", within(ours.worst, band.worst, "free-running floor"), (len(truth),), ours, band,
+                ours.rms / band.rms if band.rms else None,
+                note=f"at most {ours.worst:.1e} from float64, PyTorch {band.worst:.1e}")

@@ -1,0 +1,135 @@
+"""One alignment: the twins as witnesses, and the weights and the batch that the stages share."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from detr_jittor import matching, seeding
+from detr_jittor.align.plant import Fault
+from detr_jittor.align.weights import conditioned
+from detr_jittor.align.witness import Role, Witness
+from detr_jittor.config import Config
+from detr_jittor.data.coco import open_split
+from detr_jittor.data.loader import Loader
+from detr_jittor.errors import DetrError
+from detr_jittor.types import Assignment, Batch, State
+
+JITTOR, PYTORCH, FLOAT64, ONE_THREAD = "jittor", "pytorch", "float64", "pytorch, one thread"
+ROLES = {
+    JITTOR: Role(JITTOR, "jittor"),
+    PYTORCH: Role(PYTORCH, "pytorch"),
+    FLOAT64: Role(FLOAT64, "pytorch", double=True),
+    ONE_THREAD: Role(ONE_THREAD, "pytorch", threads=1),
+}
+TRIED = 50  # batches of a split, to find one with objects and padding
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is compared. Sizes in pixels."""
+
+    steps: int = 50  # of training, in lock-step and free-running
+    step_min_size: int = 96  # short side of the pictures in these steps
+    step_max_size: int = 160
+    detection_images: int = 32
+    keep_all: bool = False  # keep all that PyTorch and float64 answered, for a Jittor twin that is replaced
+
+
+class Trial:
+    def __init__(self, config: Config, state: State | None, plan: Plan, command: str = ""):
+        """
+        Args:
+            config: resolved (no "auto", num_classes known), with a dataset.
+            state: the weights, with or without AdamW's moments; None: random ones.
+        """
+        self.config = config.replace(dropout_masks="shared", num_workers=0)
+        self.plan, self.command = plan, command
+        self.witnesses: dict[str, Witness] = {}
+        self.kept: dict[tuple, object] = {}
+        self.index = open_split(config.data, "val")
+        self.batch = first_fit(self.batches("val"), self.batches("train", train=True))
+        self.state = None
+        self.state = state or State(conditioned(self.ask(PYTORCH, "structure")["shapes"], config.run.seed), {})
+        self.ask(PYTORCH, "load", self.state)
+
+    @property
+    def step_config(self) -> Config:
+        """Small pictures of many sizes, for the training stage."""
+        return self.config.replace(min_size=self.plan.step_min_size, max_size=self.plan.step_max_size,
+                                   augmentation="full")
+
+    @property
+    def seed(self) -> int:
+        """The seed of the dropout masks of a single step."""
+        return seeding.step_seed(self.config.run.seed, 0)
+
+    def start(self, name: str, fault: Fault | None = None) -> None:
+        """Start a twin with the trial's weights. With a fault, the faulty one takes the place of the sound one."""
+        self.stop(name)
+        self.witnesses[name] = Witness(replace(ROLES[name], fault=fault), self.config, self.config.model.num_classes)
+        if self.state:
+            self.witnesses[name].ask("load", self.state)
+
+    def stop(self, name: str) -> None:
+        """End a twin and forget what it said."""
+        if name in self.witnesses:
+            self.witnesses.pop(name).close()
+        self.kept = {key: answer for key, answer in self.kept.items() if key[0] != name}
+
+    def close(self) -> None:
+        for name in list(self.witnesses):
+            self.stop(name)
+
+    def ask(self, name: str, method: str, *args):
+        """Errors: WitnessError, DetrError."""
+        if name not in self.witnesses:
+            self.start(name)
+        return self.witnesses[name].ask(method, *args)
+
+    def once(self, label: str, name: str, method: str, *args):
+        """As `ask`, but the answer is kept under this label: for questions that a stage, or a later trial of another
+        Jittor twin, asks again."""
+        key = (name, label)
+        if key not in self.kept:
+            self.kept[key] = self.ask(name, method, *args)
+        return self.kept[key]
+
+    def forget(self, label: str) -> None:
+        """Drop what was kept under a label; it can be large."""
+        self.kept = {key: answer for key, answer in self.kept.items() if key[1:] != (label,)}
+
+    def batches(self, split: str, config: Config | None = None, train: bool = False) -> Iterator[Batch]:
+        """Batches of the first epoch of a split, without those that are empty."""
+        config = config or self.config
+        index = open_split(config.data, split)
+        with closing(Loader(index, config.data, config.optim.batch_size, train, config.run.seed)) as loader:
+            yield from (batch for batch in loader.epoch(0) if len(batch))
+
+    def assignment(self, seed: int | None = None) -> list[list[Assignment]]:
+        """How float64 assigns queries to objects in the trial's batch: [layers with a loss][pictures]."""
+        cost = self.once(f"cost {seed}", FLOAT64, "matching_cost", self.batch, seed)
+        indices = matching.match(cost, self.sizes)
+        return indices[-1:] if self.config.loss.no_aux_loss else indices
+
+    @property
+    def sizes(self) -> list[int]:
+        """Objects in each picture of the batch."""
+        return [len(target.labels) for target in self.batch.targets]
+
+
+def first_fit(*splits: Iterator[Batch]) -> Batch:
+    """The first batch with objects in every picture and with padding; without padding only if no split has one.
+
+    Errors: DetrError if there is none with objects.
+    """
+    found = None
+    for batch in (batch for batches in splits for batch in islice(batches, TRIED)):
+        if all(len(target.labels) for target in batch.targets):
+            if batch.mask.any():
+                return batch
+            found = found or batch
+    if found is None:
+        raise DetrError(f"no batch with objects in every picture among the first {TRIED}.",
+                        "Give a smaller --batch_size or another dataset.")
+    return found

@@ -1,0 +1,179 @@
+"""A twin in a process of its own, asked through a pipe, so that neither framework's settings reach the other's.
+
+The same for the PyTorch twin in float64 and with one thread. The parent process imports no framework.
+"""
+
+import importlib
+import multiprocessing
+import os
+import traceback
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from detr_jittor.align.plant import Fault, plant
+from detr_jittor.config import Config
+from detr_jittor.errors import DetrError
+from detr_jittor.recorder import Gradients
+from detr_jittor.types import Batch, Outputs, State
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who is to answer."""
+
+    name: str  # as the report calls it
+    framework: str  # "jittor" or "pytorch"
+    double: bool = False  # in float64
+    threads: int | None = None  # None: as many as the framework takes by itself
+    fault: Fault | None = None  # planted before anything is imported
+
+
+class WitnessError(Exception):
+    """A twin raised an error, or its process died. The message is one line; `details` the traceback."""
+
+    def __init__(self, message: str, details: str = ""):
+        super().__init__(message)
+        self.details = details
+
+    def __reduce__(self):
+        return WitnessError, (str(self), self.details)
+
+
+class Witness:
+    """The parent's end: `witness.ask("gradients", batch, indices, seed)` calls that method of `Answers`."""
+
+    def __init__(self, role: Role, config: Config, num_classes: int):
+        context = multiprocessing.get_context("spawn")
+        self.name = role.name
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, role, config, num_classes), daemon=True)
+        before = os.environ.get("OMP_NUM_THREADS")
+        if role.threads:
+            os.environ["OMP_NUM_THREADS"] = str(role.threads)
+        try:
+            self.process.start()
+        finally:
+            if role.threads:
+                os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+        theirs.close()
+
+    def ask(self, method: str, *args):
+        """Errors: WitnessError for whatever goes wrong over there, DetrError for a fault of the input."""
+        try:
+            self.connection.send((method, args))
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            raise WitnessError(f"the {self.name} process ended without an answer to {method}") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.terminate()
+
+
+def serve(connection, role: Role, config: Config, num_classes: int) -> None:
+    """The child's loop: until the parent hangs up."""
+    if role.fault:
+        plant(role.fault)
+    answers = None
+    with closing(connection):
+        while True:
+            try:
+                method, args = connection.recv()
+            except EOFError:
+                return
+            try:
+                answers = answers or Answers(role, config, num_classes)
+                answer = getattr(answers, method)(*args)
+            except DetrError as error:
+                answer = error
+            except Exception as error:
+                line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+                answer = WitnessError(line[:300], traceback.format_exc())
+            connection.send(answer)
+
+
+class Answers:
+    """What a twin is asked. Everything that crosses is NumPy. Imports happen here, after a fault is planted."""
+
+    def __init__(self, role: Role, config: Config, num_classes: int):
+        from detr_jittor.twin import load_twin
+
+        self.config = config
+        self.twin = load_twin(role.framework)(config, num_classes)
+        folder = {"jittor": "jt", "pytorch": "pt"}[role.framework]
+        self.capture = importlib.import_module(f"detr_jittor.{folder}.capture")
+        if role.double:
+            self.twin.to_float64()
+
+    def identity(self) -> dict[str, str]:
+        precision = next(iter(self.twin.state().model.values())).dtype.name
+        return {"version": self.capture.version(), "precision": precision, "device": str(self.twin.device),
+                "kernels": self.twin.kernels}
+
+    def structure(self) -> dict:
+        """Names, shapes, what is trained, and the counts."""
+        weights = self.twin.state().model
+        return {"shapes": {n: v.shape for n, v in weights.items()}, "trained": sorted(self.twin.trained),
+                "n_parameters": self.twin.n_parameters, "numbers": sum(v.size for v in weights.values())}
+
+    def load(self, state: State) -> None:
+        self.twin.load(state)
+
+    def read_batches(self, config: Config, split: str, train: bool, count: int) -> list[Batch]:
+        """The first batches of a split, read and transformed in this process."""
+        from itertools import islice
+
+        from detr_jittor.data.coco import open_split
+        from detr_jittor.data.loader import Loader
+
+        loader = Loader(open_split(config.data, split), config.data, config.optim.batch_size, train, config.run.seed)
+        with closing(loader):
+            return list(islice(loader.epoch(0), count))
+
+    def held(self, batch: Batch) -> dict[str, np.ndarray]:
+        return self.capture.held(self.twin, batch)
+
+    def modules(self, batch: Batch) -> dict[str, np.ndarray]:
+        return self.capture.modules(self.twin, batch)
+
+    def matching_cost(self, batch: Batch, seed: int | None) -> np.ndarray:
+        return self.capture.matching_cost(self.twin, batch, seed)
+
+    def losses(self, batch: Batch, indices) -> dict[str, float]:
+        return self.capture.losses(self.twin, batch, indices)
+
+    def gradients(self, batch: Batch, indices, seed: int, sides=None) -> Gradients:
+        return self.capture.gradients(self.twin, batch, indices, seed, sides)
+
+    def update(self, state: State, gradients: dict[str, np.ndarray], lr_factor: float) -> tuple[State, float]:
+        """(state after one optimizer step from a state with given gradients, their norm before clipping)"""
+        self.twin.load(state)
+        norm = self.capture.update(self.twin, gradients, lr_factor)
+        return self.twin.state(), norm
+
+    def learning_rates(self, times: list[tuple[int, int]]) -> list[tuple[float, float]]:
+        """What is applied to transformer and backbone at these times (epoch, step)."""
+        from detr_jittor.schedule import lr_factor
+
+        optim = self.config.optim
+        return self.capture.learning_rates(optim, [lr_factor(optim, *time) for time in times])
+
+    def step_from(self, state: State, batch: Batch, seed: int) -> tuple[dict[str, float], State]:
+        """(log, state after) of one training step from a state."""
+        self.twin.load(state)
+        return self.twin.train_step(batch, seed, 1.0), self.twin.state()
+
+    def free_run(self, state: State, batches: list[Batch], seeds: list[int]) -> list[float]:
+        """The loss of every step, from a state on."""
+        self.twin.load(state)
+        return [self.twin.train_step(batch, seed, 1.0)["loss"] for batch, seed in zip(batches, seeds)]
+
+    def predict(self, batch: Batch) -> Outputs:
+        return self.twin.predict(batch)

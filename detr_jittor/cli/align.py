@@ -1,0 +1,84 @@
+"""`detr-jittor align`: hold both twins against float64, layer by layer, step by step."""
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from detr_jittor import config_check
+from detr_jittor.align import report, selftest
+from detr_jittor.align.run import run_stages
+from detr_jittor.align.stage import Stage
+from detr_jittor.align.trial import Plan, Trial
+from detr_jittor.checkpoint import store
+from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
+from detr_jittor.config import Config
+from detr_jittor.data.coco import open_split
+from detr_jittor.data.demo import write_demo_set
+from detr_jittor.engine.start import resolve
+from detr_jittor.errors import DetrError
+from detr_jittor.report.log import make_folder, write_whole
+from detr_jittor.types import State
+
+HELP = "prove that the Jittor twin is no farther from float64 than the PyTorch twin"
+DEFAULTS = {"min_size": 256, "max_size": 320}  # where the user gives none
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--self-test", action="store_true", dest="self_test",
+                        help="plant faults in the Jittor twin, one at a time, and see whether each is caught")
+    parser.add_argument("--weights", metavar="FILE", help="weights without a run's settings, such as the official "
+                                                          "files [random ones]")
+    parser.add_argument("--steps", type=int, default=Plan.steps, help="training steps that are compared [%(default)s]")
+    parser.add_argument("--images", type=int, default=Plan.detection_images,
+                        help="pictures whose detections are compared [%(default)s]")
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns: 0 only if every stage passes, or every fault is caught without a false alarm."""
+    if args.self_test:
+        return selftest.run(plain=getattr(args, "plain", False))
+    if args.steps < 1 or args.images < 1:
+        raise DetrError(f"--steps {args.steps} --images {args.images}: nothing to compare.", "Give at least 1.")
+    for name, value in DEFAULTS.items():
+        setattr(args, name, getattr(args, name, value))
+    config, found = config_and_checkpoint(args)
+    if not config.run.output_dir:
+        raise DetrError("align has nowhere to write its report.", "Pass --output_dir D.")
+    config_check.check(config)
+    with tempfile.TemporaryDirectory() as folder:
+        if not config.data.coco_path:
+            config = config.replace(coco_path=str(Path(folder) / "demo"))
+            write_demo_set(config.data.coco_path, train=64, val=32, size=320)
+        config = resolve(config, open_split(config.data, "train"), found)
+        state = found[1].state if found else args.weights and State(store.load(args.weights).state.model, {})
+        return align(config, state or None, Plan(args.steps, detection_images=args.images))
+
+
+def align(config: Config, state: State | None, plan: Plan) -> int:
+    """Run all stages, tell each as it ends, and write the report."""
+    folder = Path(config.run.output_dir)
+    make_folder(folder)
+    seconds, began = {}, time.monotonic()
+
+    def tell(stage: Stage) -> None:
+        seconds[stage.name] = time.monotonic() - began - sum(seconds.values())
+        ratio = "" if stage.median_ratio is None else f"median ratio {stage.median_ratio:.2f}"
+        print(f"{stage.name:<12} {stage.verdict}  {len(stage.items):>5} comparisons  {seconds[stage.name]:>5.0f} s  "
+              f"{ratio:<17}  {stage.worst[:90]}", flush=True)
+
+    trial = Trial(config, state, plan, command=f"detr-jittor {shlex.join(sys.argv[1:])}")
+    try:
+        stages = run_stages(trial, done=tell)
+    finally:
+        trial.close()
+    write_whole(folder / "alignment.json", json.dumps(report.to_json(stages, seconds), indent=1) + "\n")
+    write_whole(folder / "alignment.html", report.to_html(stages, seconds))
+    ratio = report.median_ratio(stages)
+    print(f"\n{report.verdict(stages)}; the median of Jittor's error / PyTorch's error against float64 is "
+          f"{'unknown' if ratio is None else format(ratio, '.3f')}. Report: {folder / 'alignment.html'}")
+    return 0 if report.verdict(stages) == "pass" else 1

@@ -1,0 +1,159 @@
+"""What the alignment looks at inside the Jittor twin: outputs of modules, costs, losses, gradients, single updates.
+
+B batch, L decoder layers, Q queries, ΣT objects of the batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+
+from detr_jittor.config import OptimConfig
+from detr_jittor.jt import backbone, kernels, transformer
+from detr_jittor.jt.dropout import Dropout, seed_dropout
+from detr_jittor.jt.layers import Linear, set_training
+from detr_jittor.jt.optim import Optimizer
+from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.twin import JittorTwin
+from detr_jittor.recorder import Gradients, Kinks, Recorder, listening
+from detr_jittor.types import Batch
+
+
+def version() -> str:
+    return f"jittor {jt.__version__}"
+
+
+def numpy(var) -> np.ndarray:
+    return var.numpy()
+
+
+def held(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:
+    """A batch after it has been handed to the framework."""
+    boxes = np.concatenate([t.boxes for t in batch.targets])
+    return {"images": numpy(jt.array(batch.images)), "mask": numpy(jt.array(batch.mask)),
+            "boxes": numpy(jt.array(boxes))}
+
+
+@contextmanager
+def recording(model) -> Iterator[Recorder]:
+    """Record every module's output, and that of the fused steps, while the model runs."""
+    recorder = Recorder(model.named_modules())
+    with ExitStack() as stack:
+        for path, module in model.named_modules():
+            if is_recorded(path, module):
+                module.register_forward_hook(lambda m, _, output, options=None, path=path: recorder.put(path, output))
+                stack.callback(module.remove_forward_hook)
+        for owner, name, heard in (
+            # inside the backbone the kernels may keep a layout of their own
+            (backbone, "conv_norm",
+             lambda y, x, conv, norm, *_, **__: recorder.put(recorder.path_of[id(norm)], kernels.leave(y))),
+            (backbone, "shrink_mask", lambda y, *_: recorder.put("backbone.mask", y)),
+            (transformer, "attention", lambda y, *inputs: put_attention(recorder, y, *inputs)),
+            (transformer.FeedForward, "feed_forward",
+             lambda y, layer, x: recorder.put(f"{recorder.path_of[id(layer)]}.feed_forward", y)),
+        ):
+            stack.enter_context(listening(owner, name, heard))
+        yield recorder
+
+
+def is_recorded(path: str, module) -> bool:
+    """Not the layers inside fused steps, which have no output of their own, and dropout."""
+    inside = path.startswith(("backbone.0", "bbox_embed.layers.")) or path.endswith(("linear1", "linear2"))
+    return path not in ("", "backbone") and not inside and not isinstance(module, Dropout)
+
+
+def put_attention(recorder: Recorder, output, q, k, v, mask, nheads: int, dropout) -> None:
+    path = recorder.path_of[id(dropout)].removesuffix(".dropout")
+    for name, value in (("q", q), ("k", k), ("v", v), ("heads", output)):
+        recorder.put(f"{path}.{name}", value)
+
+
+def prepare(twin: JittorTwin, seed: int | None) -> None:
+    """Training mode with the dropout masks of a step seed; None: evaluation mode."""
+    set_training(twin.model, seed is not None)
+    if seed is not None:
+        seed_dropout(twin.model, seed)
+
+
+def modules(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:
+    """{path: output} of every module in evaluation mode, and the model's own as `logits` and `boxes`."""
+    prepare(twin, None)
+    with jt.no_grad():
+        with recording(twin.model) as recorder:
+            logits, boxes, *_ = twin.forward(batch)
+        outputs = {**recorder.found, "logits": logits, "boxes": boxes}
+        return {path: numpy(y) for path, y in outputs.items()}
+
+
+def matching_cost(twin: JittorTwin, batch: Batch, seed: int | None) -> np.ndarray:
+    """[L, B, Q, ΣT] the cost of every query against every object of the batch."""
+    prepare(twin, seed)
+    with jt.no_grad():
+        logits, boxes, *_ = twin.forward(batch)
+        labels = np.concatenate([t.labels for t in batch.targets])
+        targets = jt.array(np.concatenate([t.boxes for t in batch.targets]))
+        return numpy(twin.criterion.matching_cost(logits, boxes, labels, targets))
+
+
+def losses(twin: JittorTwin, batch: Batch, indices) -> dict[str, float]:
+    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
+    prepare(twin, None)
+    with jt.no_grad():
+        names, values, loss, _ = twin.losses(batch, indices)
+        return twin.log(names, values, loss)
+
+
+def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
+    """Gradients of the weighted loss in training mode, for a given assignment, before clipping.
+
+    Args: sides: None; this twin takes its own side of every kink, and the truth follows it.
+    """
+    prepare(twin, seed)
+    with taking_sides(sides) as kinks:
+        loss = twin.losses(batch, indices)[2]
+        found = {n: numpy(g) for n, g in zip(twin.trained, jt.grad(loss, list(twin.trained.values())))}
+        kinks.sides = [np.packbits(numpy(side)) for side in kinks.sides]
+    return Gradients(found, kinks)
+
+
+@contextmanager
+def taking_sides(sides: None) -> Iterator[Kinks]:
+    """Note what every ReLU lets through, in the order in which they run."""
+    kinks = Kinks()
+
+    def convolution(y, x, conv, norm, residual=None, relu=True):
+        if relu:
+            kinks.sides.append(kernels.leave(y.detach()) > 0)
+
+    def feed_forward(y, layer, x):
+        hidden = kernels.linear(x.detach(), layer.linear1.weight.detach(), layer.linear1.bias.detach(), relu=True)
+        kinks.sides.append(hidden > 0)
+
+    def linear(y, layer, x, relu=False):
+        if relu:
+            kinks.sides.append(y.detach() > 0)
+
+    with (listening(backbone, "conv_norm", convolution), listening(Linear, "execute", linear),
+          listening(transformer.FeedForward, "feed_forward", feed_forward)):
+        yield kinks
+
+
+def update(twin: JittorTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
+    """One optimizer step with given gradients. Returns their norm before clipping."""
+    return twin.optimizer.step(given_gradients(twin.trained, gradients), lr_factor)
+
+
+def given_gradients(parameters: dict, gradients: dict[str, np.ndarray]):
+    """A number whose gradients are the given ones."""
+    return sum((p * jt.array(gradients[n])).sum() for n, p in parameters.items())
+
+
+def learning_rates(optim: OptimConfig, factors: list[float]) -> list[tuple[float, float]]:
+    """The learning rates (transformer, backbone) that are really applied, read off the first update of a weight 0."""
+    applied = []
+    for factor in factors:
+        parameters = {n: jt.zeros(1) for n in ("class_embed.bias", "backbone.weight")}
+        gradients = {n: np.ones(1, np.float32) for n in parameters}
+        Optimizer(parameters, optim).step(given_gradients(parameters, gradients), factor)
+        applied.append(tuple(-p.item() for p in parameters.values()))
+    return applied

@@ -1,0 +1,154 @@
+"""What the alignment looks at inside the PyTorch twin: outputs of modules, costs, losses, gradients, single updates.
+
+B batch, L decoder layers, Q queries, ΣT objects of the batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from detr_jittor.config import OptimConfig
+from detr_jittor.pt import backbone, transformer
+from detr_jittor.pt.dropout import Dropout, seed_dropout
+from detr_jittor.pt.optim import Optimizer
+from detr_jittor.pt.twin import PyTorchTwin
+from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, replaced
+from detr_jittor.types import Batch
+
+
+def version() -> str:
+    return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+
+
+def numpy(tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def held(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
+    """A batch after it has been handed to the framework."""
+    boxes = np.concatenate([t.boxes for t in batch.targets])
+    return {"images": numpy(torch.as_tensor(batch.images)), "mask": numpy(torch.as_tensor(batch.mask)),
+            "boxes": numpy(torch.as_tensor(boxes))}
+
+
+@contextmanager
+def recording(model) -> Iterator[Recorder]:
+    """Record every module's output, and that of the steps that the Jittor twin fuses, while the model runs."""
+    recorder = Recorder(model.named_modules())
+    with ExitStack() as stack:
+        for path, module in model.named_modules():
+            if is_recorded(path, module):
+                hook = module.register_forward_hook(lambda m, _, output, path=path: recorder.put(path, output))
+                stack.callback(hook.remove)
+        for owner, name, heard in (
+            (backbone, "conv_norm", lambda y, x, conv, norm, *_, **__: recorder.put(recorder.path_of[id(norm)], y)),
+            (backbone, "shrink_mask", lambda y, *_: recorder.put("backbone.mask", y)),
+            (transformer, "attention", lambda y, *inputs: put_attention(recorder, y, *inputs)),
+            (transformer.FeedForward, "feed_forward",
+             lambda y, layer, x: recorder.put(f"{recorder.path_of[id(layer)]}.feed_forward", y)),
+        ):
+            stack.enter_context(listening(owner, name, heard))
+        yield recorder
+
+
+def is_recorded(path: str, module) -> bool:
+    """Not what the Jittor twin has no output for: the layers inside fused steps, and dropout."""
+    inside = path.startswith(("backbone.0", "bbox_embed.layers.")) or path.endswith(("linear1", "linear2"))
+    return path not in ("", "backbone") and not inside and not isinstance(module, Dropout)
+
+
+def put_attention(recorder: Recorder, output, q, k, v, mask, nheads: int, dropout) -> None:
+    path = recorder.path_of[id(dropout)].removesuffix(".dropout")
+    for name, value in (("q", q), ("k", k), ("v", v), ("heads", output)):
+        recorder.put(f"{path}.{name}", value)
+
+
+def prepare(twin: PyTorchTwin, seed: int | None) -> None:
+    """Training mode with the dropout masks of a step seed; None: evaluation mode."""
+    twin.model.train(seed is not None)
+    seed_dropout(twin.model, seed)
+
+
+@torch.no_grad()
+def modules(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
+    """{path: output} of every module in evaluation mode, and the model's own as `logits` and `boxes`."""
+    prepare(twin, None)
+    with recording(twin.model) as recorder:
+        logits, boxes, *_ = twin.forward(batch)
+    outputs = {**recorder.found, "logits": logits, "boxes": boxes}
+    return {path: numpy(y) for path, y in outputs.items()}
+
+
+@torch.no_grad()
+def matching_cost(twin: PyTorchTwin, batch: Batch, seed: int | None) -> np.ndarray:
+    """[L, B, Q, ΣT] the cost of every query against every object of the batch."""
+    prepare(twin, seed)
+    logits, boxes, *_ = twin.forward(batch)
+    labels = np.concatenate([t.labels for t in batch.targets])
+    targets = torch.as_tensor(np.concatenate([t.boxes for t in batch.targets]), dtype=boxes.dtype)
+    return numpy(twin.criterion.matching_cost(logits, boxes, labels, targets.to(boxes.device)))
+
+
+@torch.no_grad()
+def losses(twin: PyTorchTwin, batch: Batch, indices) -> dict[str, float]:
+    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
+    prepare(twin, None)
+    names, values, loss, _ = twin.losses(batch, indices)
+    return {"loss": loss.item(), **dict(zip(names, values.tolist()))}
+
+
+def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
+    """Gradients of the weighted loss in training mode, for a given assignment, before clipping.
+
+    Args: sides: of another twin, to take the same side of every kink: the gradient of ReLU jumps at 0, so that a last
+        digit there changes gradients by far more than a last digit.
+    """
+    prepare(twin, seed)
+    twin.optimizer.adamw.zero_grad()
+    with taking_sides(sides) as kinks:
+        twin.losses(batch, indices)[2].backward()
+    return Gradients({n: numpy(p.grad) for n, p in twin.trained.items()}, kinks)
+
+
+@contextmanager
+def taking_sides(sides: list[np.ndarray] | None) -> Iterator[Kinks]:
+    """Note what every ReLU lets through; with given sides, make it let those through."""
+    kinks = Kinks()
+    relu = F.relu
+
+    def noting(x):
+        y = relu(x)
+        kinks.sides.append(np.packbits(numpy(y > 0)))
+        return y
+
+    def obeying(x):
+        through = np.unpackbits(sides[len(kinks.sides)], count=x.numel()).reshape(x.shape).astype(bool)
+        kinks.note(through, numpy(x))
+        return x * torch.as_tensor(through, device=x.device)
+
+    with replaced(F, "relu", noting if sides is None else obeying):
+        yield kinks
+
+
+def update(twin: PyTorchTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
+    """One optimizer step with given gradients. Returns their norm before clipping."""
+    return twin.optimizer.step(given_gradients(twin.trained, gradients), lr_factor)
+
+
+def given_gradients(parameters: dict, gradients: dict[str, np.ndarray]):
+    """A number whose gradients are the given ones."""
+    return sum((p * torch.as_tensor(gradients[n], dtype=p.dtype, device=p.device)).sum() for n, p in parameters.items())
+
+
+def learning_rates(optim: OptimConfig, factors: list[float]) -> list[tuple[float, float]]:
+    """The learning rates (transformer, backbone) that are really applied, read off the first update of a weight 0."""
+    applied = []
+    for factor in factors:
+        parameters = {n: torch.nn.Parameter(torch.zeros(1)) for n in ("class_embed.bias", "backbone.weight")}
+        gradients = {n: np.ones(1, np.float32) for n in parameters}
+        Optimizer(parameters, optim).step(given_gradients(parameters, gradients), factor)
+        applied.append(tuple(-p.item() for p in parameters.values()))
+    return applied
