@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.output_dir)
     data, training, prediction = folder / "data", folder / "training", folder / "prediction"
     print(f"1/4 Generating pictures of shapes in {data}", flush=True)
-    write_demo_set(data)
+    write_demo_set(data, size=DEMO.data.min_size)
     settings = DEMO.replace(coco_path=str(data), output_dir=str(training), framework=args.framework,
                             epochs=args.epochs, lr_drop=max(args.epochs * 4 // 5, 1))
     print("2/4 Training DETR on them, from nothing. The first run compiles some operators first.", flush=True)

@@ -17,8 +17,8 @@ from detr_jittor.seeding import generator
 
 SHAPES = ("circle", "square", "triangle", "star")
 MOST = 4  # objects in a picture
-RADIUS = (0.11, 0.26)  # of a shape, as a fraction of S
-VISIBLE = 0.6  # the least fraction of an object that later ones may leave visible
+RADIUS = (0.13, 0.27)  # of a shape, as a fraction of S
+VISIBLE = 0.75  # the least fraction of an object that later ones may leave visible
 FINENESS = 4  # shapes are drawn so many times larger and shrunk, for smooth edges
 TURN = math.pi / 8  # of a shape, at most, either way
 GREYNESS = 14  # how far apart the channels of the ground's colour are, at most
