@@ -27,6 +27,8 @@ SHAPES = [  # b, ci, h, w, co, k, stride, padding, dilation, residual, relu
     (1, 64, 15, 21, 128, 1, 2, 0, 1, False, False),  # a downsample branch at an odd height
     (2, 64, 14, 9, 32, 1, 2, 0, 1, False, True),
     (2, 32, 13, 11, 32, 3, 1, 1, 1, False, True),
+    (2, 96, 15, 20, 160, 3, 1, 1, 1, True, True),  # several runs and tasks of the Winograd kernel
+    (1, 48, 8, 7, 32, 3, 1, 1, 1, True, False),  # 48 channels: the direct algorithm
     (2, 32, 13, 11, 48, 3, 2, 1, 1, True, True),
     (1, 32, 9, 12, 32, 3, 1, 2, 2, True, True),  # DC5
     (1, 32, 1, 1, 32, 3, 1, 1, 1, False, True),  # one pixel

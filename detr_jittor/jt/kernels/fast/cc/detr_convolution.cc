@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "detr_onednn.h"
+#include "detr_winograd.h"
 
 namespace detr {
 
@@ -47,6 +48,11 @@ struct Geometry {
         if (skips_pixels()) g.h = ho, g.w = wo, g.stride = 1;
         return g;
     }
+    bool winograd() const {
+        return k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co);
+    }
+    Plane plane() const { return {b, ci, co, h, w}; }
+    Plane turned_plane() const { return {b, co, ci, h, w}; }
 };
 
 static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
@@ -105,20 +111,29 @@ static Lru<Packed>& packed() {
 
 void forget_packed(int64_t id) { packed().erase({id}); }
 
+// `wanted` is oneDNN's layout; an empty descriptor stands for Winograd's.
+static void pack(const Geometry& g, const Tensor& weight, const float* scale, const Desc& wanted, float* target) {
+    if (wanted.is_zero())
+        winograd_weights(weight.f32(), scale, g.co, g.ci, false, target);
+    else
+        rearrange(g.plain_weights(), weight.data, wanted, target, scale);
+}
+
 static const float* packed_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
                                    bool frozen) {
+    int64_t bytes = wanted.is_zero() ? g.plane().weight_floats() * sizeof(float) : wanted.get_size();
     if (!frozen) {
-        float* target = scratch(Scratch::weights, wanted.get_size() / sizeof(float));
-        rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
+        float* target = scratch(Scratch::weights, bytes / sizeof(float));
+        pack(g, weight, scale.f32(), wanted, target);
         return target;
     }
     Packed* found = packed().find({weight.id});
     if (found && found->desc == wanted && std::equal(found->scale.begin(), found->scale.end(), scale.f32()))
         return found->data.get();
     Packed made{wanted, {scale.f32(), scale.f32() + g.co}};
-    made.data.reset(static_cast<float*>(aligned_alloc(64, (wanted.get_size() + 63) / 64 * 64)));
+    made.data.reset(static_cast<float*>(aligned_alloc(64, (bytes + 63) / 64 * 64)));
     if (!made.data) throw std::bad_alloc();
-    rearrange(g.plain_weights(), weight.data, wanted, made.data.get(), scale.f32());
+    pack(g, weight, scale.f32(), wanted, made.data.get());
     return packed().insert({weight.id}, std::move(made)).data.get();
 }
 
@@ -155,6 +170,11 @@ DETR_KERNEL(convolution) {
     const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
     bool residual = call.in.size() > 4;
+    if (g.winograd()) {
+        const float* filters = packed_weights(g, weight, scale, Desc(), call.integer(4));
+        return winograd_convolution(g.plane(), x.f32(), filters, shift.f32(), residual ? call.in[4].f32() : nullptr,
+                                    call.integer(3), call.out[0].f32());
+    }
     const Primitive& p = forward(g, residual, call.integer(3));
     const float* w = packed_weights(g, weight, scale, p.weights, call.integer(4));
     const float* src = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
@@ -174,11 +194,39 @@ static void mask_gradient(const float* g, const float* y, float* out, int64_t n)
     for (int64_t i = 0; i < n; i++) out[i] = y[i] > 0 ? g[i] : 0.f;
 }
 
+static void write_weight_gradient(const Geometry& whole, const float* x, const float* dy, const float* scale,
+                                  float* dweight) {
+    Geometry g = whole.without_skips();
+    if (g.winograd()) return winograd_backward_weights(g.plane(), x, dy, scale, dweight);
+    const Primitive& p = backward_weights(g);
+    const float* src = whole.skips_pixels() ? gather_pixels(whole, x) : x;
+    float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
+    execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
+                {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
+    rearrange(p.weights, packed_gradient, g.plain_weights(), dweight, scale);
+}
+
+static void write_input_gradient(const Geometry& whole, const Tensor& weight, const Tensor& scale, const float* dy,
+                                 float* dx) {
+    Geometry g = whole.without_skips();
+    if (g.winograd()) {  // the convolution of dy with the turned filters
+        float* filters = scratch(Scratch::weights, g.plane().weight_floats());
+        winograd_weights(weight.f32(), scale.f32(), g.co, g.ci, true, filters);
+        return winograd_convolution(g.turned_plane(), dy, filters, nullptr, nullptr, false, dx);
+    }
+    const Primitive& p = backward_data(g);
+    const float* w = packed_weights(g, weight, scale, p.weights, false);
+    float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
+    execute(p, {{DNNL_ARG_DIFF_DST, p.dst, dy}, {DNNL_ARG_WEIGHTS, p.weights, w},
+                {DNNL_ARG_DIFF_SRC, p.src, target}});
+    if (whole.skips_pixels()) scatter_pixels(whole, target, dx);
+}
+
 // in: x, weight, scale, g, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dresidual.
 // numbers: stride, padding, dilation, wants dx, wants dweight, wants dresidual.
 DETR_KERNEL(convolution_backward) {
     const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2];
-    Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
+    Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2));
     size_t next = 0;
     float* dx = call.integer(3) ? call.out[next++].f32() : nullptr;
     float* dweight = call.integer(4) ? call.out[next++].f32() : nullptr;
@@ -189,22 +237,8 @@ DETR_KERNEL(convolution_backward) {
         mask_gradient(dy, call.in[4].f32(), masked, n);
         dy = masked;
     }
-    if (dweight) {
-        const Primitive& p = backward_weights(g);
-        const float* src = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
-        float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
-        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
-                    {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
-        rearrange(p.weights, packed_gradient, g.plain_weights(), dweight, scale.f32());
-    }
-    if (dx) {
-        const Primitive& p = backward_data(g);
-        const float* w = packed_weights(g, weight, scale, p.weights, false);
-        float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
-        execute(p, {{DNNL_ARG_DIFF_DST, p.dst, dy}, {DNNL_ARG_WEIGHTS, p.weights, w},
-                    {DNNL_ARG_DIFF_SRC, p.src, target}});
-        if (whole.skips_pixels()) scatter_pixels(whole, target, dx);
-    }
+    if (dweight) write_weight_gradient(whole, x.f32(), dy, scale.f32(), dweight);
+    if (dx) write_input_gradient(whole, weight, scale, dy, dx);
 }
 
 DETR_KERNEL(to_blocked) {
