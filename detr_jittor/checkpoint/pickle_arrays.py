@@ -27,7 +27,7 @@ def dtype(code: str, align=False, copy=True) -> Pending:
 
 
 def array(numbers, shape, kind: np.dtype, fortran_order: bool = False) -> np.ndarray:
-    """Bytes as an array, read-only and not copied. Their number must be exactly what the shape needs."""
+    """Bytes as an array of its own. Their number must be exactly what the shape needs."""
     if not isinstance(kind, np.dtype):
         raise BadFile("an array without a type")
     if isinstance(numbers, str):  # Python 2
@@ -39,7 +39,7 @@ def array(numbers, shape, kind: np.dtype, fortran_order: bool = False) -> np.nda
         count *= size
     if not isinstance(numbers, (bytes, bytearray)) or count * kind.itemsize != len(numbers):
         raise BadFile(f"an array of shape {str(tuple(shape))[:60]} with another number of bytes")
-    return np.frombuffer(numbers, kind).reshape(shape, order="F" if fortran_order else "C")
+    return np.frombuffer(numbers, kind).reshape(shape, order="F" if fortran_order else "C").copy(order="K")
 
 
 def reconstruct(cls, shape, typecode) -> Pending:

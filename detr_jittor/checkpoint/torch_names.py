@@ -40,7 +40,7 @@ def tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) -> 
     if count == 0:
         return np.empty(0, storage.dtype).reshape(size)
     strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
 
 
 def parameter(data: np.ndarray, *_) -> np.ndarray:

@@ -28,9 +28,9 @@ def sample() -> Checkpoint:
     moments = {name: (rng.standard_normal(SHAPES[name]).astype(np.float32),
                       rng.random(SHAPES[name], np.float32)) for name in TRAINED}
     classes = Classes((1, 2, 3), ("cat", "犬", "tv monitor"), (1, 2, 3), 4)
-    return Checkpoint(State(model, moments, steps=17), epoch=2, step=21, config=Config().replace(lr=3e-4, epochs=7),
-                      classes=classes, best_ap=0.1 + 0.2, batches=3, epoch_length=6,
-                      sums={"loss": [12.34567890123456789, 3]})
+    config = Config().replace(lr=3e-4, epochs=7, lr_drop=3)
+    return Checkpoint(State(model, moments, steps=17), epoch=2, step=21, config=config, classes=classes,
+                      best_ap=0.1 + 0.2, batches=3, epoch_length=6, sums={"loss": [12.34567890123456789, 3]})
 
 
 def assert_bit_equal(one: dict, other: dict) -> None:

@@ -27,6 +27,7 @@ def test_round_trip_is_bit_equal(tmp_path, checkpoint, suffix):
         assert loaded.state.model.keys() == checkpoint.state.model.keys()
         loaded.state.model = {name: loaded.state.model[name] for name in checkpoint.state.model}
     assert_equal(loaded, checkpoint)
+    assert all(array.flags.writeable for array in loaded.state.model.values())  # torch warns of others
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -124,7 +125,7 @@ def test_the_reference_code_resumes_from_ours(tmp_path, checkpoint):
             assert int(optimizer.state[parameter]["step"]) == 17
         else:
             assert parameter not in optimizer.state
-    assert optimizer.param_groups[0]["lr"] == 3e-4 and optimizer.param_groups[1]["lr"] == 1e-5
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([3e-5, 1e-6])  # the drop after epoch 2
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     sum((p ** 2).sum() for n, p in model.named_parameters() if "class" not in n).backward()
     optimizer.step()
