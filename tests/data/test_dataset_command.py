@@ -12,6 +12,7 @@ from PIL import Image
 
 from detr_jittor.__main__ import main
 from detr_jittor.config import Config
+from detr_jittor.data import show
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.subset import choose, presence
 from detr_jittor.seeding import generator
@@ -65,6 +66,22 @@ def test_show_draws_the_boxes(dataset, tmp_path):
     assert command("show", "--coco_path", dataset.root, "--output", tmp_path / "b.png", "--images", 6) == 0
     without = np.asarray(Image.open(tmp_path / "b.png")).astype(int)
     assert (np.abs(with_boxes - without).max(axis=2) > 50).sum() > 1000
+
+
+def test_show_scales_the_boxes_with_the_picture(dataset, monkeypatch):
+    given = []
+
+    def draw(picture, boxes, labels, scores, names):
+        given.append((picture.size, boxes, [names[label] for label in labels.tolist()], scores))
+        return picture
+
+    monkeypatch.setattr(show, "draw_detections", draw)
+    show.contact_sheet(open_split(Config().replace(coco_path=str(dataset.root)).data, "train"), [1])
+    annotation = dataset.content["annotations"][0]  # of the second picture, 60×80, so six times as large on the sheet
+    x, y, w, h = annotation["bbox"]
+    size, boxes, names, scores = given[0]
+    assert size == (360, 480) and names == ["apple"] and scores is None
+    assert np.allclose(boxes, [[6 * x, 6 * y, 6 * (x + w), 6 * (y + h)]])
 
 
 def test_show_goes_on_without_a_damaged_picture(dataset, tmp_path, capsys):
