@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
                        (training / "training_loss_comparison.png", "the loss"),
                        (training / "performance_comparison.png", "the average precision"),
                        (training / "eval_summary.txt", "the same in numbers")):
-        print(f"  {str(path):<45} {what}")
+        print(f"  {path!s:<45} {what}")
     return 0
 
 
