@@ -7,8 +7,10 @@ machine.py decides, here it is carried out, and only for this process: environme
 import contextlib
 import os
 import re
+import signal
 import ssl
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +63,7 @@ def import_jittor(plan: Plan) -> ModuleType:
     """
     torch_was_first = "torch" in sys.modules and "jittor" not in sys.modules
     certificates, recursion = ssl._create_default_https_context, sys.getrecursionlimit()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT)}
     try:
         with environment(plan.variables), quiet():
             import jittor
@@ -74,10 +77,19 @@ def import_jittor(plan: Plan) -> ModuleType:
         # overflows the stack instead of raising RecursionError
         ssl._create_default_https_context = certificates
         sys.setrecursionlimit(recursion)
+        restore(handlers)
     if torch_was_first and len(openmp_libraries()) > 1:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
     return jittor
+
+
+def restore(handlers: dict) -> None:
+    """Take signals back from Jittor, which ends the process without a word to the program: on Ctrl-C, and as soon as
+    any child process is killed, stopped or continued, such as a worker that reads pictures."""
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python does not allow it
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

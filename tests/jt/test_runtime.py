@@ -172,3 +172,21 @@ def test_the_real_jittor_starts_without_torch_and_finds_onednn():
     torch, total, include, library = run.stdout.strip().split("|")
     assert (torch, total) == ("False", "3.0")
     assert (Path(include) / "dnnl.hpp").is_file() and (Path(library) / "libdnnl.so").is_file()
+
+
+def test_jittor_does_not_end_the_process_when_a_child_is_killed():
+    program = """
+import os, signal, subprocess, time
+from detr_jittor.jt.runtime import jt
+child = subprocess.Popen(["sleep", "60"])
+os.kill(child.pid, signal.SIGKILL)
+child.wait()
+time.sleep(0.2)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+except KeyboardInterrupt:
+    print("still here", float(jt.ones((3,)).sum().item()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    assert "still here 3.0" in done.stdout, done.stderr[-500:]
