@@ -4,6 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
+from PIL import Image
+
 from detr_jittor.__main__ import main
 from detr_jittor.config import OPTIONS, Config
 from detr_jittor.data.demo import write_demo_set
@@ -38,13 +40,24 @@ def run(args: argparse.Namespace) -> int:
     pictures = sorted(map(str, (data / "val2017").iterdir()))[:12]
     if status := main(["predict", *common, "--output_dir", str(prediction), *pictures]):
         return status
+    sheet(sorted(prediction.glob("[0-9]*.jpg"))).save(prediction / "sheet.jpg", quality=92)
     print(f"\nDone in {(time.time() - start) / 60:.1f} minutes. Look at:")
-    for path, what in ((prediction, "the pictures, with what was found in them"),
+    for path, what in ((prediction / "sheet.jpg", "pictures that it had not seen, with what it found in them"),
                        (training / "training_loss_comparison.png", "the loss"),
                        (training / "performance_comparison.png", "the average precision"),
                        (training / "eval_summary.txt", "the same in numbers")):
-        print(f"  {path!s:<45} {what}")
+        print(f"  {path!s:<46} {what}")
     return 0
+
+
+def sheet(files: list[Path], columns: int = 6) -> Image.Image:
+    """Pictures of one size side by side."""
+    pictures = [Image.open(file) for file in files]
+    width, height = pictures[0].size
+    whole = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height))
+    for place, picture in enumerate(pictures):
+        whole.paste(picture, (place % columns * width, place // columns * height))
+    return whole
 
 
 def flags(config: Config) -> list[str]:
