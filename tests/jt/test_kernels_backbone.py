@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from against import compare
 
 from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.kernels.fast.library import run
 from detr_jittor.jt.runtime import jt
 
 rng = np.random.default_rng(3)
@@ -107,15 +108,54 @@ def test_frozen_weights_are_packed_anew_when_they_change():
     x, w = jt.array(normal(1, 32, 8, 8)), jt.array(normal(32, 32, 3, 3))
     one, zero = jt.ones(32), jt.zeros(32)
 
-    def run(kernels, scale=one):
+    def infer(kernels, scale=one):
         with jt.no_grad():
             return kernels.leave(kernels.conv_norm(kernels.enter(x), w, scale, zero, 1, 1, 1)).numpy()
 
-    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
     w.assign(jt.array(normal(32, 32, 3, 3)))  # weights were loaded
-    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(run(fast, one * 2), run(plain, one * 2), rtol=1e-5, atol=1e-4)  # other statistics
+    np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(infer(fast, one * 2), infer(plain, one * 2), rtol=1e-5, atol=1e-4)  # other statistics
     moments = jt.zeros_like(w), jt.zeros_like(w)
     fast.adamw_step([w], [jt.ones_like(w)], [moments[0]], [moments[1]], [0.1], 0.0, 1, 0)  # a training step
-    np.testing.assert_allclose(run(fast), run(plain), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
+
+
+def backbone_layers(depths, bottleneck, dilation, h, w):
+    """(ci, h, w, co, k, stride, padding, dilation) of every convolution of a ResNet after the first pooling"""
+    h, w, inputs = (h + 3) // 4, (w + 3) // 4, 64
+    for i, depth in enumerate(depths):
+        width = 64 * 2**i
+        outputs = width * 4 if bottleneck else width
+        for j in range(depth):
+            dilated = dilation and i == 3
+            stride, d = (2 if i and not j and not dilated else 1), (2 if dilated and j else 1)
+            if bottleneck:
+                yield inputs, h, w, width, 1, 1, 0, 1
+            yield (width if bottleneck else inputs), h, w, width, 3, stride, d, d
+            if inputs != outputs or stride > 1:
+                yield inputs, h, w, outputs, 1, stride, 0, 1
+            h, w = (h - 1) // stride + 1, (w - 1) // stride + 1
+            yield (width, h, w, outputs, 1, 1, 0, 1) if bottleneck else (width, h, w, width, 3, 1, d, d)
+            inputs = outputs
+
+
+@pytest.mark.parametrize("size", [(480, 640), (800, 1066), (481, 607), (1333, 777), (65, 97)])
+@pytest.mark.parametrize("dilation", [False, True])
+def test_no_layer_falls_back_to_reference_code(size, dilation):
+    """R18, R34, R50 and R101 have the same layers, apart from how many; the kernel raises on reference code."""
+    layers = {layer for bottleneck in (False, True)
+              for layer in backbone_layers((2, 2, 2, 2), bottleneck, dilation, *size)}
+    layers.add((3, *size, 64, 7, 2, 3, 1))
+    assert len(layers) > 20
+    for ci, h, w, co, k, *geometry in sorted(layers):
+        made = run("make_convolution", [jt.empty((2, ci, h, w)), jt.empty((co, ci, k, k))], [(1,)], *geometry)[0]
+        assert 0 < made.item() <= 512
+
+
+def test_primitives_are_kept_within_a_bound():
+    weight = jt.empty((16, 16, 1, 1))
+    for width in range(4, 200):
+        count = run("make_convolution", [jt.empty((1, 16, 2, width)), weight], [(1,)], 1, 0, 1)[0].item()
+    assert count == 512  # 196 sizes of four primitives each were made

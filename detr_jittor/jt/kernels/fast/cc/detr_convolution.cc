@@ -241,6 +241,20 @@ DETR_KERNEL(convolution_backward) {
     if (dx) write_input_gradient(whole, weight, scale, dy, dx);
 }
 
+// Make a layer's primitives without running them; fails if oneDNN has only reference code for one of them.
+// in: x and weight, of which only the shapes count; out: how many primitives are at hand.
+// numbers: stride, padding, dilation.
+DETR_KERNEL(make_convolution) {
+    Geometry g(call.in[0], call.in[1], call.integer(0), call.integer(1), call.integer(2));
+    g = g.without_skips();
+    if (!g.winograd()) {
+        for (bool residual : {false, true}) forward(g, residual, true);
+        if (g.ci % block() == 0) backward_data(g);
+        backward_weights(g);
+    }
+    call.out[0].f32()[0] = static_cast<float>(primitive_count());
+}
+
 DETR_KERNEL(to_blocked) {
     const auto& s = call.in[0].shape;
     rearrange(Desc({s[0], s[1], s[2], s[3]}, f32, Tag::nchw), call.in[0].data,

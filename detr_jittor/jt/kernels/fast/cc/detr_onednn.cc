@@ -60,6 +60,8 @@ Primitive& primitive(const Key& key, const std::function<Primitive()>& make) {
     return found ? *found : primitives().insert(key, make());
 }
 
+size_t primitive_count() { return primitives().size(); }
+
 void execute(const Primitive& p, std::initializer_list<Argument> arguments) {
     std::unordered_map<int, dnnl::memory> memories;
     for (const Argument& a : arguments)

@@ -69,6 +69,8 @@ struct Primitive {
 // The primitive of `key`, made by `make` if it is not at hand.
 Primitive& primitive(const Key& key, const std::function<Primitive()>& make);
 
+size_t primitive_count();
+
 struct Argument {
     int name;  // DNNL_ARG_…
     const dnnl::memory::desc& desc;
