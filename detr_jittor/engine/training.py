@@ -65,7 +65,7 @@ class Training:
             self.epoch, self.step, self.best_ap = checkpoint.epoch, checkpoint.step, checkpoint.best_ap
             self.saved_step = self.step
             self.take_up_epoch(checkpoint)
-        if self.folder:
+        if self.folder and not self.finished():
             if not continues and (earlier := self.folder.set_aside()):
                 print(f"What an earlier run left in {self.folder.path} is in {earlier} now.")
             self.log = RunLog(self.folder.path, self.epoch + 1)
@@ -84,10 +84,10 @@ class Training:
 
     def run(self) -> int:
         """All epochs that are left. Returns: the exit status."""
-        if self.epoch + 1 >= self.config.optim.epochs or self.at_last_step():
+        if self.finished():
             print(f"Nothing left to train: {self.epoch + 1} epochs and {self.step} steps are done.")
         try:
-            while self.epoch + 1 < self.config.optim.epochs and not self.at_last_step():
+            while not self.finished():
                 if not self.one_epoch():
                     return self.stop.status
         except DetrError:
@@ -99,6 +99,9 @@ class Training:
         if self.unsaved:
             raise self.unsaved
         return 0
+
+    def finished(self) -> bool:
+        return self.epoch + 1 >= self.config.optim.epochs or self.at_last_step()
 
     def at_last_step(self) -> bool:
         return self.config.optim.max_steps is not None and self.step >= self.config.optim.max_steps
