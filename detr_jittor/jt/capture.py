@@ -23,8 +23,8 @@ def version() -> str:
     return f"jittor {jt.__version__}"
 
 
-def numpy(var) -> np.ndarray:
-    return var.numpy()
+def numpy(x) -> np.ndarray:
+    return x.numpy()
 
 
 def held(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:

@@ -23,8 +23,8 @@ def version() -> str:
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def numpy(tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+def numpy(x) -> np.ndarray:
+    return x.detach().cpu().numpy()
 
 
 def held(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
