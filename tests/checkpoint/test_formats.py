@@ -215,3 +215,29 @@ def test_jittor_variables_are_read_without_jittor(tmp_path):
     probe = ("import sys; from detr_jittor.checkpoint import store; store.load(sys.argv[1]); "
              "sys.exit(bool({'jittor', 'torch'} & sys.modules.keys()))")
     assert subprocess.run([sys.executable, "-c", probe, tmp_path / "a.pkl"]).returncode == 0
+
+
+def test_jittor_itself_writes_and_reads(tmp_path, checkpoint):
+    """A genuine file of jittor.save, optimizer included, is read; and jittor.load reads ours."""
+    store.save(tmp_path / "ours.pkl", checkpoint)
+    program = """
+import argparse, sys
+import numpy as np
+from detr_jittor.jt.runtime import jt
+layer = jt.nn.Linear(2, 3)
+optimizer = jt.optim.AdamW(layer.parameters(), 1e-3)
+optimizer.step(layer(jt.ones((1, 2))).sum())
+np.savez("weights.npz", **{name: value.numpy() for name, value in layer.state_dict().items()})
+jt.save({"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3,
+         "args": argparse.Namespace(lr=1e-3)}, "theirs.pkl")
+layer.save("bare.pkl")
+np.savez("ours.npz", **jt.load("ours.pkl")["model"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    weights = dict(np.load(tmp_path / "weights.npz"))
+    theirs = store.load(tmp_path / "theirs.pkl")
+    assert_bit_equal(theirs.state.model, weights)
+    assert theirs.epoch == 3 and theirs.config.optim.lr == 1e-3 and "optimizer" in theirs.note
+    assert_bit_equal(store.load(tmp_path / "bare.pkl").state.model, weights)
+    assert_bit_equal(dict(np.load(tmp_path / "ours.npz")), checkpoint.state.model)
