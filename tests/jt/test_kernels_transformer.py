@@ -152,3 +152,20 @@ def test_adamw_writes_only_its_own_memory():
     np.testing.assert_array_equal(array, before)
     np.testing.assert_array_equal(product.numpy(), before * 2)
     assert np.abs(parameter.numpy() - before).min() > 0.09
+
+
+def test_projections_and_attention_in_one_graph():
+    """Jittor may add edges to an operator that only order the execution: they are not inputs of the kernel."""
+    arrays = {"w": normal(96, 32, scale=0.2), "b": normal(96), "x": normal(2, 5, 32)}
+    mask = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
+
+    def ours(kernels, w, b, x):
+        q, k, v = (kernels.linear(x, *part) for part in zip(w.chunk(3, dim=0), b.chunk(3, dim=0)))
+        return kernels.attention(q, k, v, jt.array(mask), 8, 0.0, 0)
+
+    def truth(w, b, x):
+        q, k, v = (F.linear(x, *part).unflatten(2, (8, -1)).transpose(1, 2) for part in zip(w.chunk(3), b.chunk(3)))
+        keep = ~torch.tensor(mask)[:, None, None]
+        return F.scaled_dot_product_attention(q, k, v, keep).transpose(1, 2).flatten(2)
+
+    compare(ours, truth, arrays)
