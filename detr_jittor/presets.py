@@ -8,7 +8,7 @@ from detr_jittor.config import Config
 DEMO = Config().replace(
     backbone="resnet18", backbone_stages=3, backbone_norm="batch", backbone_weights="none",
     hidden_dim=128, dim_feedforward=512, enc_layers=2, dec_layers=3, num_queries=10, pre_norm=True, dropout=0.0,
-    batch_size=4, lr=5e-4, lr_backbone=5e-4, warmup_steps=100, clip_max_norm=1.0, epochs=32, lr_drop=25,
+    batch_size=4, lr=5e-4, lr_backbone=5e-4, warmup_steps=100, clip_max_norm=1.0, epochs=28, lr_drop=22,
     min_size=96, max_size=96, augmentation="flip", num_workers=1, eval_every=4,
 )
 
