@@ -7,8 +7,9 @@ import importlib
 import multiprocessing
 import os
 import traceback
+import zlib
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from detr_jittor.align.plant import Fault, plant
 from detr_jittor.config import Config
 from detr_jittor.errors import DetrError
 from detr_jittor.recorder import Gradients
-from detr_jittor.types import Batch, Outputs, State
+from detr_jittor.types import Batch, Detections, Outputs, State
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Witness:
                 os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
         theirs.close()
 
-    def ask(self, method: str, *args):
+    def ask(self, method: str, *args, **options):
         """Errors: WitnessError for whatever goes wrong over there, DetrError for a fault of the input."""
         try:
-            self.connection.send((method, args))
+            self.connection.send((method, args, options))
             answer = self.connection.recv()
         except (EOFError, OSError):
             raise WitnessError(f"the {self.name} process ended without an answer to {method}") from None
@@ -85,12 +86,12 @@ def serve(connection, role: Role, config: Config, num_classes: int) -> None:
     with closing(connection):
         while True:
             try:
-                method, args = connection.recv()
+                method, args, options = connection.recv()
             except EOFError:
                 return
             try:
                 answers = answers or Answers(role, config, num_classes)
-                answer = getattr(answers, method)(*args)
+                answer = getattr(answers, method)(*args, **options)
             except DetrError as error:
                 answer = error
             except Exception as error:
@@ -109,6 +110,7 @@ class Answers:
         self.twin = load_twin(role.framework)(config, num_classes)
         folder = {"jittor": "jt", "pytorch": "pt"}[role.framework]
         self.capture = importlib.import_module(f"detr_jittor.{folder}.capture")
+        self.start = {name: zlib.crc32(value) for name, value in self.twin.state().model.items()}
         if role.double:
             self.twin.to_float64()
 
@@ -118,10 +120,11 @@ class Answers:
                 "kernels": self.twin.kernels}
 
     def structure(self) -> dict:
-        """Names, shapes, what is trained, and the counts."""
+        """Names, shapes, what is trained, the counts, and a checksum of each weight as it was initialised."""
         weights = self.twin.state().model
         return {"shapes": {n: v.shape for n, v in weights.items()}, "trained": sorted(self.twin.trained),
-                "n_parameters": self.twin.n_parameters, "numbers": sum(v.size for v in weights.values())}
+                "n_parameters": self.twin.n_parameters, "numbers": sum(v.size for v in weights.values()),
+                "start": self.start}
 
     def load(self, state: State) -> None:
         self.twin.load(state)
@@ -143,8 +146,8 @@ class Answers:
     def modules(self, batch: Batch) -> dict[str, np.ndarray]:
         return self.capture.modules(self.twin, batch)
 
-    def matching_cost(self, batch: Batch, seed: int | None) -> np.ndarray:
-        return self.capture.matching_cost(self.twin, batch, seed)
+    def matching(self, batch: Batch, seed: int | None) -> tuple[np.ndarray, list]:
+        return self.capture.matching(self.twin, batch, seed)
 
     def losses(self, batch: Batch, indices) -> dict[str, float]:
         return self.capture.losses(self.twin, batch, indices)
@@ -158,11 +161,11 @@ class Answers:
         norm = self.capture.update(self.twin, gradients, lr_factor)
         return self.twin.state(), norm
 
-    def learning_rates(self, times: list[tuple[int, int]]) -> list[tuple[float, float]]:
-        """What is applied to transformer and backbone at these times (epoch, step)."""
+    def learning_rates(self, times: list[tuple[int, int]], **options) -> list[tuple[float, float]]:
+        """What is applied to transformer and backbone at these times (epoch, step), with other options if given."""
         from detr_jittor.schedule import lr_factor
 
-        optim = self.config.optim
+        optim = replace(self.config.optim, **options)
         return self.capture.learning_rates(optim, [lr_factor(optim, *time) for time in times])
 
     def step_from(self, state: State, batch: Batch, seed: int) -> tuple[dict[str, float], State]:
@@ -177,3 +180,16 @@ class Answers:
 
     def predict(self, batch: Batch) -> Outputs:
         return self.twin.predict(batch)
+
+    def detections(self, batch: Batch) -> list[Detections]:
+        from detr_jittor.evaluate.postprocess import detections
+
+        return detections(self.twin.predict(batch), batch.targets)
+
+    def average_precision(self, truth, found: list[Detections]) -> float:
+        """Args: truth: what `CocoEvaluator` takes for an index."""
+        from detr_jittor.evaluate.coco_ap import CocoEvaluator
+
+        evaluator = CocoEvaluator(truth)
+        evaluator.add(found)
+        return evaluator.summarize().ap
