@@ -159,3 +159,37 @@ def test_primitives_are_kept_within_a_bound():
     for width in range(4, 200):
         count = run("make_convolution", [jt.empty((1, 16, 2, width)), weight], [(1,)], 1, 0, 1)[0].item()
     assert count == 512  # 196 sizes of four primitives each were made
+
+
+@pytest.fixture
+def bfloat16():
+    if not fast.multiply_bfloat16(True):
+        pytest.skip("the processor has no bfloat16")
+    yield
+    assert fast.multiply_bfloat16(False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16):
+    *geometry, residual, relu = shape
+    arrays = conv_inputs(*geometry, residual)
+    co, (stride, padding, dilation) = geometry[4], geometry[6:]
+    inputs = {n: None if a is None else jt.array(a) for n, a in arrays.items()}
+    x, residual = (None if inputs[n] is None else fast.enter(inputs[n]) for n in ("x", "residual"))
+    y = fast.leave(fast.conv_norm(x, inputs["weight"], jt.ones(co), jt.zeros(co), stride, padding, dilation, residual,
+                                  relu))
+    grads = jt.grad((y * y).sum(), [inputs["weight"]] + [inputs["x"]] * (geometry[1] > 3))
+
+    def torch_results(dtype):
+        x, weight = (torch.tensor(arrays[n], dtype=dtype, requires_grad=True) for n in ("x", "weight"))
+        y = F.conv2d(x, weight, None, stride, padding, dilation).to(torch.float32 if dtype == torch.bfloat16 else dtype)
+        y = y if residual is None else y + torch.tensor(arrays["residual"])
+        y = F.relu(y) if relu else y
+        y.square().sum().backward()
+        return [t.detach().double().numpy() for t in (y, weight.grad, x.grad)]
+
+    for mine, theirs, truth in zip([y, *grads], torch_results(torch.bfloat16), torch_results(torch.float64)):
+        scale = np.sqrt((truth**2).mean())
+        error, allowed = (np.sqrt(((v - truth) ** 2).mean()) / scale for v in (mine.numpy(), theirs))
+        assert error <= max(1.5 * allowed, 4e-3)
+        assert error > 1e-5  # it was bfloat16 indeed

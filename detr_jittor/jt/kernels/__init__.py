@@ -1,19 +1,24 @@
 """What Jittor lacks on this hardware. The model calls `kernels.attention(…)`; here is decided which one serves."""
 
+from detr_jittor.errors import DetrError
 from detr_jittor.jt.kernels import fast, plain
 
 serving = plain
 
 
-def use(plain_only: bool = False) -> str:
+def use(plain_only: bool = False, bfloat16: bool = False) -> str:
     """Choose the kernels: the fast ones where they can serve, unless only the plain ones are wanted.
 
     Returns: which ones serve from now on, in words.
+    Errors: DetrError if convolutions are to multiply bfloat16 and cannot.
     """
     global serving
     reason = "as asked" if plain_only else fast.unavailable()
+    able = not reason and fast.multiply_bfloat16(bfloat16)
+    if bfloat16 and not able:
+        raise DetrError(f"no bfloat16 here: {reason or 'the processor lacks AVX512-BF16'}.", "Use float32.")
     serving = plain if reason else fast
-    return f"plain Jittor operators ({reason})" if reason else "oneDNN"
+    return f"plain Jittor operators ({reason})" if reason else "oneDNN" + ", bfloat16" * bfloat16
 
 
 def __getattr__(name: str):

@@ -88,3 +88,12 @@ def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None,
 def max_pool(x):
     """3×3, stride 2, padding 1 → [B, C, H / 2, W / 2]"""
     return apply(MaxPool, x)
+
+
+def multiply_bfloat16(wanted: bool) -> bool:
+    """Let convolutions multiply bfloat16 from now on; sums, weights and activations stay float32.
+
+    Returns: False if this processor has no bfloat16 (AVX512-BF16): then nothing was changed.
+    """
+    jt.sync_all()  # what waits is still for the old precision
+    return bool(run("multiply_bfloat16", [jt.zeros(1)], [(1,)], wanted)[0].item())

@@ -16,7 +16,11 @@ namespace detr {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 static const auto f32 = dnnl::memory::data_type::f32;
+static const auto bf16 = dnnl::memory::data_type::bf16;
 static const auto direct = dnnl::algorithm::convolution_direct;
+
+// What convolutions multiply: float32, or bfloat16 with sums, weights and activations in float32 all the same.
+static auto operand = f32;
 
 struct Geometry {
     int64_t b, ci, h, w, co, k, stride, padding, dilation, ho, wo;
@@ -28,14 +32,15 @@ struct Geometry {
           wo((w + 2 * padding - dilation * (k - 1) - 1) / stride + 1) {}
 
     Key key(std::initializer_list<int64_t> more) const {
-        Key key{b, ci, h, w, co, k, stride, padding, dilation};
+        Key key{b, ci, h, w, co, k, stride, padding, dilation, operand == bf16};
         key.insert(key.end(), more);
         return key;
     }
-    Desc src() const { return Desc({b, ci, h, w}, f32, ci % block() ? Tag::nchw : blocked()); }
-    Desc dst() const { return Desc({b, co, ho, wo}, f32, blocked()); }
+    using Type = dnnl::memory::data_type;
+    Desc src(Type type) const { return Desc({b, ci, h, w}, type, ci % block() ? Tag::nchw : blocked()); }
+    Desc dst(Type type) const { return Desc({b, co, ho, wo}, type, blocked()); }
     Desc plain_weights() const { return Desc({co, ci, k, k}, f32, Tag::oihw); }
-    Desc any_weights() const { return Desc({co, ci, k, k}, f32, Tag::any); }
+    Desc any_weights(Type type) const { return Desc({co, ci, k, k}, type, Tag::any); }
     dnnl::memory::dims strides() const { return {stride, stride}; }
     dnnl::memory::dims dilates() const { return {dilation - 1, dilation - 1}; }
     dnnl::memory::dims pads() const { return {padding, padding}; }
@@ -49,7 +54,7 @@ struct Geometry {
         return g;
     }
     bool winograd() const {
-        return k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co);
+        return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co);
     }
     Plane plane() const { return {b, ci, co, h, w}; }
     Plane turned_plane() const { return {b, co, ci, h, w}; }
@@ -58,19 +63,19 @@ struct Geometry {
 static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
                                                               const dnnl::primitive_attr& attributes) {
     Desc bias({g.co}, f32, Tag::a);
-    return {{kind, direct, g.src(), g.any_weights(), bias, g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
-            attributes, engine()};
+    return {{kind, direct, g.src(operand), g.any_weights(operand), bias, g.dst(f32), g.strides(), g.dilates(),
+             g.pads(), g.pads()}, attributes, engine()};
 }
 
 static Primitive& forward(const Geometry& g, bool residual, bool relu) {
     return primitive(g.key({0, residual, relu}), [&] {
         auto attributes = user_scratchpad();
         dnnl::post_ops after;
-        if (residual) after.append_binary(dnnl::algorithm::binary_add, g.dst());
+        if (residual) after.append_binary(dnnl::algorithm::binary_add, g.dst(f32));
         if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attributes.set_post_ops(after);
         auto d = forward_desc(g, dnnl::prop_kind::forward_training, attributes);
-        return Primitive{dnnl::convolution_forward(not_reference(d)), g.src(), d.weights_desc(), g.dst(),
+        return Primitive{dnnl::convolution_forward(not_reference(d)), g.src(operand), d.weights_desc(), g.dst(f32),
                          d.scratchpad_desc()};
     });
 }
@@ -79,10 +84,10 @@ static Primitive& backward_data(const Geometry& g) {
     return primitive(g.key({1}), [&] {
         auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
         dnnl::convolution_backward_data::primitive_desc d(
-            {direct, g.src(), g.any_weights(), g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
+            {direct, g.src(f32), g.any_weights(operand), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
             user_scratchpad(), engine(), hint);
-        return Primitive{dnnl::convolution_backward_data(not_reference(d)), g.src(), d.weights_desc(), g.dst(),
-                         d.scratchpad_desc()};
+        return Primitive{dnnl::convolution_backward_data(not_reference(d)), g.src(f32), d.weights_desc(),
+                         g.dst(operand), d.scratchpad_desc()};
     });
 }
 
@@ -90,10 +95,10 @@ static Primitive& backward_weights(const Geometry& g) {
     return primitive(g.key({2}), [&] {
         auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
         dnnl::convolution_backward_weights::primitive_desc d(
-            {direct, g.src(), g.any_weights(), g.dst(), g.strides(), g.dilates(), g.pads(), g.pads()},
+            {direct, g.src(operand), g.any_weights(f32), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
             user_scratchpad(), engine(), hint);
-        return Primitive{dnnl::convolution_backward_weights(not_reference(d)), g.src(), d.diff_weights_desc(), g.dst(),
-                         d.scratchpad_desc()};
+        return Primitive{dnnl::convolution_backward_weights(not_reference(d)), g.src(operand), d.diff_weights_desc(),
+                         g.dst(operand), d.scratchpad_desc()};
     });
 }
 
@@ -165,6 +170,19 @@ static void scatter_pixels(const Geometry& g, const float* pixels, float* x) {
         }
 }
 
+// x as the convolutions' operand: itself, or its numbers rounded to the nearest bfloat16.
+static const void* as_operand(const float* x, int64_t n, Scratch purpose) {
+    if (operand == f32) return x;
+    auto* out = reinterpret_cast<uint16_t*>(scratch(purpose, (n + 1) / 2));
+    auto* bits = reinterpret_cast<const uint32_t*>(x);
+#pragma omp parallel for simd
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t rounded = (bits[i] + 0x7FFF + (bits[i] >> 16 & 1)) >> 16;
+        out[i] = x[i] != x[i] ? 0x7FC0 : rounded;
+    }
+    return out;
+}
+
 // in: x, weight, scale, shift, [residual]; out: y. numbers: stride, padding, dilation, relu, frozen.
 DETR_KERNEL(convolution) {
     const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
@@ -177,7 +195,8 @@ DETR_KERNEL(convolution) {
     }
     const Primitive& p = forward(g, residual, call.integer(3));
     const float* w = packed_weights(g, weight, scale, p.weights, call.integer(4));
-    const float* src = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
+    const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
+    const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
     Desc bias({g.co}, f32, Tag::a);
     if (residual)
         execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {DNNL_ARG_BIAS, bias, shift.data},
@@ -199,9 +218,11 @@ static void write_weight_gradient(const Geometry& whole, const float* x, const f
     Geometry g = whole.without_skips();
     if (g.winograd()) return winograd_backward_weights(g.plane(), x, dy, scale, dweight);
     const Primitive& p = backward_weights(g);
-    const float* src = whole.skips_pixels() ? gather_pixels(whole, x) : x;
+    const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x) : x;
+    const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
+    const void* gradient = as_operand(dy, g.b * g.co * g.ho * g.wo, Scratch::operand_gradient);
     float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
-    execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
+    execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, gradient},
                 {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
     rearrange(p.weights, packed_gradient, g.plain_weights(), dweight, scale);
 }
@@ -217,7 +238,8 @@ static void write_input_gradient(const Geometry& whole, const Tensor& weight, co
     const Primitive& p = backward_data(g);
     const float* w = packed_weights(g, weight, scale, p.weights, false);
     float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
-    execute(p, {{DNNL_ARG_DIFF_DST, p.dst, dy}, {DNNL_ARG_WEIGHTS, p.weights, w},
+    const void* gradient = as_operand(dy, g.b * g.co * g.ho * g.wo, Scratch::operand_gradient);
+    execute(p, {{DNNL_ARG_DIFF_DST, p.dst, gradient}, {DNNL_ARG_WEIGHTS, p.weights, w},
                 {DNNL_ARG_DIFF_SRC, p.src, target}});
     if (whole.skips_pixels()) scatter_pixels(whole, target, dx);
 }
@@ -239,6 +261,15 @@ DETR_KERNEL(convolution_backward) {
     }
     if (dweight) write_weight_gradient(whole, x.f32(), dy, scale.f32(), dweight);
     if (dx) write_input_gradient(whole, weight, scale, dy, dx);
+}
+
+// From here on convolutions multiply bfloat16 (numbers: 1) or float32 (0).
+// out: 1 if so, 0 if this processor has no bfloat16 and nothing was changed.
+DETR_KERNEL(multiply_bfloat16) {
+    bool able = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+    bool accepted = able || !call.integer(0);
+    if (accepted) operand = call.integer(0) ? bf16 : f32;
+    call.out[0].f32()[0] = accepted;
 }
 
 // Make a layer's primitives without running them; fails if oneDNN has only reference code for one of them.

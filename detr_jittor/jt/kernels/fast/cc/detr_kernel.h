@@ -44,7 +44,7 @@ struct Registration {
 
 // Scratch memory, one arena for each purpose, shared by all shapes: it grows to the largest request and is never
 // returned. A second request for the same purpose overwrites the first. Not for use within a parallel region.
-enum class Scratch { onednn, weights, gradient, gathered, partial, hidden, threads, count };
+enum class Scratch { onednn, weights, gradient, gathered, operand, operand_gradient, partial, hidden, threads, count };
 float* scratch(Scratch purpose, int64_t floats);
 
 // The channels of a block: activations in the backbone are laid out [B, C / block, H, W, block].
