@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from detr_jittor import matching, seeding
+from detr_jittor import seeding
 from detr_jittor.align.plant import Fault
 from detr_jittor.align.weights import conditioned
 from detr_jittor.align.witness import Role, Witness
@@ -22,6 +22,7 @@ ROLES = {
     FLOAT64: Role(FLOAT64, "pytorch", double=True),
     ONE_THREAD: Role(ONE_THREAD, "pytorch", threads=1),
 }
+STRIDE = 32  # of the coarsest feature maps
 TRIED = 50  # batches of a split, to find one with objects and padding
 
 
@@ -46,12 +47,11 @@ class Trial:
         self.config = config.replace(dropout_masks="shared", num_workers=0)
         self.plan, self.command = plan, command
         self.witnesses: dict[str, Witness] = {}
+        self.empty: set[str] = set()  # those that do not have the trial's weights yet
         self.kept: dict[tuple, object] = {}
         self.index = open_split(config.data, "val")
         self.batch = first_fit(self.batches("val"), self.batches("train", train=True))
-        self.state = None
         self.state = state or State(conditioned(self.ask(PYTORCH, "structure")["shapes"], config.run.seed), {})
-        self.ask(PYTORCH, "load", self.state)
 
     @property
     def step_config(self) -> Config:
@@ -65,39 +65,40 @@ class Trial:
         return seeding.step_seed(self.config.run.seed, 0)
 
     def start(self, name: str, fault: Fault | None = None) -> None:
-        """Start a twin with the trial's weights. With a fault, the faulty one takes the place of the sound one."""
+        """Start a twin. With a fault, the faulty one takes the place of the sound one and what that one said."""
         self.stop(name)
+        self.kept = {key: answer for key, answer in self.kept.items() if key[0] != name}
         self.witnesses[name] = Witness(replace(ROLES[name], fault=fault), self.config, self.config.model.num_classes)
-        if self.state:
-            self.witnesses[name].ask("load", self.state)
+        self.empty.add(name)
 
     def stop(self, name: str) -> None:
-        """End a twin and forget what it said."""
         if name in self.witnesses:
             self.witnesses.pop(name).close()
-        self.kept = {key: answer for key, answer in self.kept.items() if key[0] != name}
 
     def close(self) -> None:
         for name in list(self.witnesses):
             self.stop(name)
 
-    def ask(self, name: str, method: str, *args):
+    def ask(self, name: str, method: str, *args, **options):
         """Errors: WitnessError, DetrError."""
         if name not in self.witnesses:
             self.start(name)
-        return self.witnesses[name].ask(method, *args)
+        if name in self.empty and method not in ("identity", "structure", "load"):
+            self.witnesses[name].ask("load", self.state)
+            self.empty.remove(name)
+        return self.witnesses[name].ask(method, *args, **options)
 
-    def once(self, label: str, name: str, method: str, *args):
-        """As `ask`, but the answer is kept under this label: for questions that a stage, or a later trial of another
-        Jittor twin, asks again."""
+    def once(self, label: str, name: str, method: str, *args, **options):
+        """As `ask`, but the answer is kept under this label, for whoever asks again: another stage, or the same one
+        when the Jittor twin has been replaced."""
         key = (name, label)
         if key not in self.kept:
-            self.kept[key] = self.ask(name, method, *args)
+            self.kept[key] = self.ask(name, method, *args, **options)
         return self.kept[key]
 
     def forget(self, label: str) -> None:
         """Drop what was kept under a label; it can be large."""
-        self.kept = {key: answer for key, answer in self.kept.items() if key[1:] != (label,)}
+        self.kept = {key: answer for key, answer in self.kept.items() if key[1] != label}
 
     def batches(self, split: str, config: Config | None = None, train: bool = False) -> Iterator[Batch]:
         """Batches of the first epoch of a split, without those that are empty."""
@@ -108,9 +109,7 @@ class Trial:
 
     def assignment(self, seed: int | None = None) -> list[list[Assignment]]:
         """How float64 assigns queries to objects in the trial's batch: [layers with a loss][pictures]."""
-        cost = self.once(f"cost {seed}", FLOAT64, "matching_cost", self.batch, seed)
-        indices = matching.match(cost, self.sizes)
-        return indices[-1:] if self.config.loss.no_aux_loss else indices
+        return self.once(f"matching {seed}", FLOAT64, "matching", self.batch, seed)[1]
 
     @property
     def sizes(self) -> list[int]:
@@ -119,14 +118,15 @@ class Trial:
 
 
 def first_fit(*splits: Iterator[Batch]) -> Batch:
-    """The first batch with objects in every picture and with padding; without padding only if no split has one.
+    """The first batch with objects in every picture and so much padding that feature maps have some; with less
+    padding only if no split has one.
 
     Errors: DetrError if there is none with objects.
     """
     found = None
     for batch in (batch for batches in splits for batch in islice(batches, TRIED)):
         if all(len(target.labels) for target in batch.targets):
-            if batch.mask.any():
+            if batch.mask[:, ::STRIDE, ::STRIDE].any():
                 return batch
             found = found or batch
     if found is None:

@@ -30,7 +30,7 @@ def conditioned(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.n
             value[...] = rng.uniform(0.7, 1.3, value.shape)
         elif name.endswith("bias"):
             value[...] += rng.normal(0, 0.1, value.shape)
-        elif name == "query_embed.weight":
+        elif name.endswith("query_embed.weight"):
             value *= 6
     return weights
 
@@ -40,12 +40,14 @@ def ends_block(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
     return ".bn3." in name or (".bn2." in name and name.replace("bn2", "bn3") not in shapes)
 
 
-def random_batch(sizes: list[tuple[int, int]], num_classes: int, seed: int, objects: int = 4) -> Batch:
+def random_batch(sizes: list[tuple[int, int]], num_classes: int, seed: int, objects: int = 4,
+                 masks: bool = False) -> Batch:
     """Pictures of noise with random objects, padded to a common size.
 
     Args:
         sizes: (height, width) of each picture.
         objects: the most objects of a picture; the last picture has as many, the first at least one less.
+        masks: give each object the pixels of its box, with holes.
     """
     rng = seeding.generator(seed, seeding.place_id("random batch"))
     h, w = (max(size[i] for size in sizes) for i in (0, 1))
@@ -62,4 +64,15 @@ def random_batch(sizes: list[tuple[int, int]], num_classes: int, seed: int, obje
         targets.append(Target(image_id=i + 1, labels=rng.integers(0, num_classes, count), boxes=boxes,
                               area=boxes[:, 2] * boxes[:, 3] * np.float32(height * width),
                               iscrowd=np.zeros(count, bool), size=(height, width), orig_size=(height, width)))
+    if masks:
+        for target in targets:
+            target.masks = random_masks(target, h, w, rng)
     return Batch(images, mask, targets)
+
+
+def random_masks(target: Target, h: int, w: int, rng: np.random.Generator) -> np.ndarray:
+    """[T, H, W] bool"""
+    y, x = (np.arange(n, dtype=np.float32)[None] + 0.5 for n in (h, w))  # [1, H], [1, W]
+    cx, cy, bw, bh = target.boxes.T[..., None] * np.array([*target.size[::-1]] * 2, np.float32)[:, None, None]
+    inside = (np.abs(y - cy) < bh / 2)[:, :, None] & (np.abs(x - cx) < bw / 2)[:, None, :]
+    return inside & (rng.random(inside.shape) < 0.8)

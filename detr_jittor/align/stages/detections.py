@@ -10,8 +10,6 @@ from detr_jittor.align.measure import Item
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import JITTOR, PYTORCH, Trial
-from detr_jittor.evaluate.coco_ap import CocoEvaluator
-from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.types import Classes, Detections
 
 BEST = 5  # detections a picture that serve as truth in the second AP
@@ -22,8 +20,8 @@ def run(trial: Trial) -> Stage:
     batches = list(islice(trial.batches("val"), wanted))
     found = {JITTOR: [], PYTORCH: []}
     for i, batch in enumerate(batches):
-        for name, ask in ((JITTOR, trial.ask), (PYTORCH, lambda *args, i=i: trial.once(f"detections {i}", *args))):
-            found[name] += detections(ask(name, "predict", batch), batch.targets)
+        found[JITTOR] += trial.ask(JITTOR, "detections", batch)
+        found[PYTORCH] += trial.once(f"detections {i}", PYTORCH, "detections", batch)
     differences = [difference(a, b) for a, b in zip(found[JITTOR], found[PYTORCH], strict=True)]
     items = difference_items(differences)
     items += ap_items(trial, found)
@@ -74,8 +72,10 @@ def ap_items(trial: Trial, found: dict[str, list[Detections]]) -> list[Item]:
     images = [image for image in whole["images"] if image["id"] in seen]
     real = Truth(trial.index.classes, images, [a for a in whole["annotations"] if a["image_id"] in seen])
     own = Truth(trial.index.classes, images, pseudo_annotations(found[PYTORCH], trial.index.classes))
-    ours, theirs = (average_precision(real, found[name]) for name in (JITTOR, PYTORCH))
-    against_own, itself = (average_precision(own, found[name]) for name in (JITTOR, PYTORCH))
+    (ours, theirs), (against_own, itself) = (
+        (trial.ask(JITTOR, "average_precision", truth, found[JITTOR]),
+         trial.once(label, PYTORCH, "average_precision", truth, found[PYTORCH]))
+        for label, truth in (("AP", real), ("AP against own", own)))
     return [
         Item("AP on the dataset", abs(ours - theirs) <= tolerance("AP"),
              note=f"jittor {ours:.4f}, pytorch {theirs:.4f}, difference {ours - theirs:+.1e}"),
@@ -94,9 +94,3 @@ def pseudo_annotations(found: list[Detections], classes: Classes) -> list[dict]:
             annotations.append({"image_id": of_picture.image_id, "category_id": category_of[int(of_picture.labels[i])],
                                 "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0})
     return annotations
-
-
-def average_precision(truth: Truth, found: list[Detections]) -> float:
-    evaluator = CocoEvaluator(truth)
-    evaluator.add(found)
-    return evaluator.summarize().ap

@@ -7,29 +7,28 @@ the error of the costs themselves it is a near-tie, which no float32 computation
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from detr_jittor.align.measure import Item, compare
+from detr_jittor.align.measure import Item, compare, exact
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages.forward import oracle_item
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
 from detr_jittor.reference.matching import matching_cost
+from detr_jittor.types import Assignment
 
 
 def run(trial: Trial) -> Stage:
-    jittor, pytorch, truth = (trial.once("cost None", name, "matching_cost", trial.batch, None)
-                              for name in (JITTOR, PYTORCH, FLOAT64))  # [L, B, Q, ΣT]
-    items, near_ties, gaps = [], 0, []
-    for layer in range(len(truth)):
-        items.append(compare(f"layer {layer}: cost", jittor[layer], pytorch[layer], truth[layer]))
-        if not items[-1].passed:  # of a wrong cost, or one that is not finite, the assignment says nothing more
-            continue
+    (jittor, indices), (pytorch, _), (truth, best) = (
+        trial.once("matching None", name, "matching", trial.batch, None) for name in (JITTOR, PYTORCH, FLOAT64))
+    items = [compare(f"layer {layer}: cost", jittor[layer], pytorch[layer], truth[layer])
+             for layer in range(len(truth))]  # [L, B, Q, ΣT]
+    first, gaps = len(truth) - len(best), []
+    for layer, pictures in enumerate(indices, first):
         for picture, columns in enumerate(columns_of(trial.sizes)):
-            item = assignment_item(f"layer {layer}, picture {picture}: assignment",
-                                   *(cost[layer, picture][:, columns] for cost in (jittor, truth)))
-            near_ties += item.note.startswith("near-tie")
-            gaps.append(second_best_gap(truth[layer, picture][:, columns]))
-            items.append(item)
-    items.append(oracle(trial, truth))
+            cost = truth[layer, picture][:, columns]
+            items.append(assignment_item(f"layer {layer}, picture {picture}: assignment", pictures[picture], cost))
+            gaps.append(second_best_gap(cost))
+    items += [exact("layers matched", len(indices), len(best)), oracle(trial, truth)]
+    near_ties = sum(item.note.startswith("near-tie") for item in items)
     remarks = [f"{len(gaps)} assignments, {near_ties} of them near-ties",
                f"the second-best assignment costs {min(gaps, default=np.nan):.1e} more at least, {np.median(gaps):.1e} "
                "in the median"]
@@ -42,18 +41,17 @@ def columns_of(sizes: list[int]) -> list[slice]:
     return [slice(end - size, end) for size, end in zip(sizes, ends)]
 
 
-def assignment_item(name: str, found: np.ndarray, truth: np.ndarray) -> Item:
-    """The assignment that one cost [Q, T] gives, priced by the true cost [Q, T]."""
-    queries, objects = linear_sum_assignment(found)
-    best_queries, best_objects = linear_sum_assignment(truth)
-    if np.array_equal(queries, best_queries) and np.array_equal(objects, best_objects):
-        return Item(name, True, (len(objects),), note="equal")
-    price = float(truth[queries, objects].sum() - truth[best_queries, best_objects].sum())
-    noise = tolerance("near-tie") * max(1.0, float(np.abs(truth).max())) * len(objects)
-    gap = f"costs {price:.1e} more than the best; the second-best costs {second_best_gap(truth):.1e} more"
-    if price <= noise:
-        return Item(name, True, (len(objects),), note=f"near-tie: {gap}")
-    return Item(name, False, (len(objects),), note=gap)
+def assignment_item(name: str, found: Assignment, truth: np.ndarray) -> Item:
+    """An assignment, priced by the true cost [Q, T]."""
+    pairs, best = set(zip(found.queries.tolist(), found.objects.tolist())), set(zip(*linear_sum_assignment(truth)))
+    if pairs == best:
+        return Item(name, True, (len(best),), note="equal")
+    if not len(found.queries) == len(set(found.queries)) == len(set(found.objects)) == len(best):
+        return Item(name, False, (len(best),), note="not one to one")
+    price = sum(truth[pair] for pair in pairs) - sum(truth[pair] for pair in best)
+    noise = tolerance("near-tie") * max(1.0, float(np.abs(truth).max())) * len(best)
+    note = f"costs {price:.1e} more than the best; the second-best costs {second_best_gap(truth):.1e} more"
+    return Item(name, bool(price <= noise), (len(best),), note=f"near-tie: {note}" if price <= noise else note)
 
 
 def second_best_gap(cost: np.ndarray) -> float:

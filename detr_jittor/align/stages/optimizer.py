@@ -83,15 +83,21 @@ def schedule_items(trial: Trial) -> list[Item]:
     warm = optim.warmup_steps
     times = [(0, step) for step in sorted({0, warm // 2, max(warm - 1, 0)})]
     times += [(epoch, warm + epoch) for epoch in range(optim.epochs)]
-    jittor = trial.ask(JITTOR, "learning_rates", times)
-    pytorch = trial.once("learning rates", PYTORCH, "learning_rates", times)
     items = []
-    for time, ours, theirs in zip(times, jittor, pytorch):
-        wanted = learning_rates(optim, *time)
-        error = max(abs(rate - w) / w for rates in (ours, theirs) for rate, w in zip(rates, wanted) if w > 0)
-        items.append(Item(f"learning rates, epoch {time[0]}, step {time[1]}", error <= tolerance("learning rate"),
-                          note=f"jittor {ours[0]:.3g} and {ours[1]:.3g}, wanted {wanted[0]:.3g} and {wanted[1]:.3g}"))
+    for label, some, options in (("learning rates", times, {}),
+                                 ("learning rates without clipping", times[-1:], {"clip_max_norm": 0.0})):
+        jittor = trial.ask(JITTOR, "learning_rates", some, **options)
+        pytorch = trial.once(label, PYTORCH, "learning_rates", some, **options)
+        items += [rate_item(f"{label}, epoch {time[0]}, step {time[1]}", *rates, learning_rates(optim, *time))
+                  for time, *rates in zip(some, jittor, pytorch)]
     return items
+
+
+def rate_item(name: str, jittor: tuple, pytorch: tuple, wanted: tuple) -> Item:
+    """The rates of transformer and backbone."""
+    error = max(abs(rate - w) / w for rates in (jittor, pytorch) for rate, w in zip(rates, wanted) if w > 0)
+    note = f"jittor {jittor[0]:.3g} and {jittor[1]:.3g}, wanted {wanted[0]:.3g} and {wanted[1]:.3g}"
+    return Item(name, bool(error <= tolerance("learning rate")), note=note)
 
 
 def learning_rates(optim: OptimConfig, epoch: int, step: int) -> tuple[float, float]:

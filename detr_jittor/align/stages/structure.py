@@ -1,4 +1,4 @@
-"""Stage 2: the same weights under the same names, and the same ones trained."""
+"""Stage 2: the same weights under the same names with the same start values, and the same ones trained."""
 
 from detr_jittor.align.measure import Item, exact
 from detr_jittor.align.stage import Stage
@@ -22,9 +22,11 @@ def run(trial: Trial) -> Stage:
     for name in pytorch["shapes"] | jittor["shapes"]:
         shapes = jittor["shapes"].get(name), pytorch["shapes"].get(name)
         kinds = ["trained" if name in trained[of] else "fixed" for of in (JITTOR, PYTORCH)]
+        begun = jittor["start"].get(name) == pytorch["start"].get(name)
         same = shapes[0] == shapes[1] and kinds[0] == kinds[1]
         notes = [f"{of} {shape}, {kind}" for of, shape, kind in zip((JITTOR, PYTORCH), shapes, kinds)]
-        items.append(Item(name, same, shapes[1] or (), note=kinds[0] if same else "; ".join(notes)))
+        note = "; ".join(notes) if not same else kinds[0] if begun else "other start values from the same seed"
+        items.append(Item(name, same and begun, shapes[1] or (), note=note))
     return Stage("structure", items, [f"{len(pytorch['shapes'])} weights, {len(trained[PYTORCH])} of them trained"])
 
 
