@@ -1,4 +1,4 @@
-"""A trained model that finds objects in single pictures. N detections, Q queries."""
+"""A trained model that finds objects or segments in single pictures. N detections."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from detr_jittor.data.coco import ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
+from detr_jittor.evaluate.segmentation import Segmentation, panoptic
 from detr_jittor.seeding import generator
 from detr_jittor.twin import load_twin
 from detr_jittor.types import Batch, Classes, Detections, State
@@ -29,9 +30,11 @@ class Predictor:
         Errors: DetrError if it holds no weights of a DETR, or such that do not fit `config`.
         """
         weights = checkpoint.state.model
-        if "class_embed.weight" not in weights:
+        classifier = weights.get("class_embed.weight", weights.get("detr.class_embed.weight"))
+        if classifier is None:
             raise DetrError(f"{origin}: holds no weights of a DETR.", "Pass a checkpoint that a training run wrote.")
-        num_classes = len(weights["class_embed.weight"]) - 1
+        num_classes = len(classifier) - 1
+        self.is_panoptic = config.model.masks and config.data.dataset_file == "coco_panoptic"
         self.classes = checkpoint.classes or unnamed_classes(num_classes)
         self.twin = load_twin(config.run.framework)(config, num_classes)
         self.twin.load(State(weights, {}))
@@ -46,9 +49,19 @@ class Predictor:
             pixels: [H, W, 3] uint8.
         """
         batch = batch_of(pixels, self.recipe)
-        (found,) = detections(self.twin.predict(batch), batch.targets)
-        rows = (found.scores >= threshold) & np.isin(found.labels, self.classes.labels)  # [Q]
-        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows])
+        (found,) = detections(self.twin.predict(batch), batch.targets, threshold)
+        rows = np.isin(found.labels, self.classes.labels)  # [N]
+        masks = None if found.masks is None else found.masks[rows]
+        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks)
+
+    def segment(self, pixels: np.ndarray, threshold: float) -> Segmentation:
+        """One segment a pixel, of those with more than this score.
+
+        Args:
+            pixels: [H, W, 3] uint8.
+        """
+        batch = batch_of(pixels, self.recipe)
+        return panoptic(self.twin.predict(batch), batch.targets, self.classes.labels, threshold)[0]
 
 
 def unnamed_classes(num_classes: int) -> Classes:

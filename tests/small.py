@@ -8,11 +8,12 @@ NUM_CLASSES = 11
 SMALL = Config().replace(backbone="resnet18", backbone_norm="frozen", enc_layers=2, dec_layers=2, hidden_dim=64,
                          nheads=4, dim_feedforward=128, num_queries=20, num_classes=NUM_CLASSES,
                          dropout_masks="shared", device="cpu")
+WITH_MASKS = SMALL.replace(masks=True, hidden_dim=128, nheads=8)
 
 
-def small_batch(seed: int) -> Batch:
+def small_batch(seed: int, masks: bool = False) -> Batch:
     """Two pictures of different sizes, padded to 64 × 96."""
-    return random_batch([(64, 80), (56, 96)], NUM_CLASSES, seed)
+    return random_batch([(64, 80), (56, 96)], NUM_CLASSES, seed, masks=masks)
 
 
 def small_state(twin, seed: int = 1) -> State:

@@ -9,8 +9,10 @@ import pytest
 
 from detr_jittor.config import Config
 from detr_jittor.jt.detr import DETR as JittorDETR
+from detr_jittor.jt.segmentation import DETRsegm as JittorDETRsegm
 
 from detr_jittor.pt.detr import DETR as PyTorchDETR  # isort: skip  (jittor first)
+from detr_jittor.pt.segmentation import DETRsegm as PyTorchDETRsegm  # isort: skip
 
 ROOT = Path(__file__).parents[1] / "detr_jittor"
 JT, PT = ROOT / "jt", ROOT / "pt"
@@ -31,7 +33,6 @@ EXTRAS = {
     "backbone.py: BatchNorm2d.forward": "likewise; PyTorch inherits it",
     "backbone.py: Conv2d": "holds the weight for that kernel; PyTorch has nn.Conv2d",
     "backbone.py: Conv2d.__init__": "likewise",
-    "backbone.py: nearest": "PyTorch has F.interpolate",
     "dropout.py: Dropout.rate": "the fused kernels ask for the probability in force",
     "dropout.py: mix32": "seeding.mix32 in PyTorch operators; Jittor's is in kernels/",
     "dropout.py: keep_mask": "seeding.keep_mask in PyTorch operators; Jittor's is in kernels/",
@@ -147,3 +148,11 @@ def test_the_same_state_dict(options):
               for cls in (JittorDETR, PyTorchDETR))
     assert jt == pt
     assert len(jt) > 100
+
+
+def test_the_same_state_dict_with_masks():
+    config = Config().replace(masks=True).model
+    jt, pt = ({n: tuple(v.shape) for n, v in cls(config, 250).state_dict().items()}
+              for cls in (JittorDETRsegm, PyTorchDETRsegm))
+    assert jt == pt
+    assert {n.split(".")[0] for n in jt} == {"detr", "bbox_attention", "mask_head"}

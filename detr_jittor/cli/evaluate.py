@@ -21,11 +21,9 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(config.run.output_dir) if config.run.output_dir else None
     if folder:
         make_folder(folder)
-    summary = engine.evaluate(config, found)
-    print(summary.table())
-    print()
-    print(summary.class_table())
+    results = engine.evaluate(config, found)
+    print(results.tables())
     if folder:
-        write_whole(folder / "eval.json", json.dumps(summary.to_json(), indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder / "eval.json", json.dumps(results.to_json(), indent=2, ensure_ascii=False) + "\n")
         print(f"\nThe same numbers are in {folder / 'eval.json'}.")
     return 0

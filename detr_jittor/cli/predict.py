@@ -1,4 +1,4 @@
-"""`detr-jittor predict`: the objects in pictures, drawn and as JSON."""
+"""`detr-jittor predict`: the objects or segments in pictures, drawn and as JSON."""
 
 import argparse
 import contextlib
@@ -13,9 +13,14 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import load
 from detr_jittor.config import Config, read_config
 from detr_jittor.data.decode import read_image
+from detr_jittor.data.masks import run_lengths
+from detr_jittor.data.panoptic import is_thing
+from detr_jittor.data.segments import write_segments
 from detr_jittor.errors import DetrError
+from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predictor import Predictor
-from detr_jittor.report.pictures import draw_detections
+from detr_jittor.report.pictures import COLOURS, draw_detections
+from detr_jittor.report.segments import draw_masks, draw_segmentation
 from detr_jittor.types import Classes, Detections
 
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
@@ -26,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
     parser.add_argument("--resume", required=True, metavar="CKPT", help="checkpoint of either framework")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
-    parser.add_argument("--threshold", type=float, default=0.7, help="smallest score that is shown (default 0.7)")
+    parser.add_argument("--threshold", type=float,
+                        help=f"smallest score that is shown (default 0.7, of panoptic segments {THRESHOLD})")
     parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
     parser.add_argument("--min_size", type=int, help="short side of the pictures (default: the checkpoint's)")
@@ -35,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not 0 <= args.threshold <= 1:
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise DetrError(f"--threshold {args.threshold} is no score.", "Give a number from 0 to 1.")
     folder = Path(args.output_dir)
     files = picture_files(args.pictures)
@@ -51,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
-        found = predictor.detect(pixels, args.threshold)
         with writing(folder):
-            draw_detections(Image.fromarray(pixels), found.boxes, found.labels, found.scores,
-                            predictor.classes.name_of()).save(drawing, quality=95)
-        records.append(record_of(file, drawing, pixels, found, predictor.classes))
-        print(f"{file}: {len(found.scores)} objects")
+            found = (segment_one if predictor.is_panoptic else detect_one)(predictor, pixels, drawing, args.threshold)
+        height, width = pixels.shape[:2]
+        records.append({"file": str(file), "drawing": drawing.name, "width": width, "height": height, **found})
+        print(f"{file}: " + (f"{len(found['segments'])} segments" if predictor.is_panoptic
+                             else f"{len(found['detections'])} objects"))
     if not records:
         raise DetrError(f"none of the {len(files)} pictures could be read.", "Pass other pictures.")
     with writing(folder):
@@ -114,15 +120,42 @@ def drawing_names(files: list[Path], folder: Path) -> list[Path]:
     return drawings
 
 
-def record_of(file: Path, drawing: Path, pixels: np.ndarray, found: Detections, classes: Classes) -> dict:
-    """One picture's entry of predictions.json; boxes are [x, y, width, height] in pixels."""
+def detect_one(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None) -> dict:
+    """Draw the objects of a picture. Returns: what predictions.json says of them."""
+    found = predictor.detect(pixels, 0.7 if threshold is None else threshold)
+    image = Image.fromarray(pixels)
+    if found.masks is not None:
+        image = draw_masks(image, found.masks, [COLOURS[label % len(COLOURS)] for label in found.labels])
+    names = predictor.classes.name_of()
+    draw_detections(image, found.boxes, found.labels, found.scores, names).save(drawing, quality=95)
+    return {"detections": detection_records(found, predictor.classes)}
+
+
+def detection_records(found: Detections, classes: Classes) -> list[dict]:
+    """Detections in COCO's format of results; boxes are [x, y, width, height] in pixels, masks are run lengths."""
     category_of, name_of = classes.category_of(), classes.name_of()
-    detections = [
+    records = [
         {"category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
          "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
         for score, label, (x1, y1, x2, y2) in zip(found.scores.tolist(), found.labels.tolist(), found.boxes.tolist())]
-    height, width = pixels.shape[:2]
-    return {"file": str(file), "drawing": drawing.name, "width": width, "height": height, "detections": detections}
+    if found.masks is not None:
+        for record, mask in zip(records, found.masks):
+            record |= {"area": int(mask.sum()), "segmentation": run_lengths(mask)}
+    return records
+
+
+def segment_one(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None) -> dict:
+    """Draw the segments of a picture, and write them as COCO's panoptic PNG. Returns: what predictions.json says."""
+    found = predictor.segment(pixels, THRESHOLD if threshold is None else threshold)
+    category_of, name_of = predictor.classes.category_of(), predictor.classes.name_of()
+    draw_segmentation(Image.fromarray(pixels), found, name_of).save(drawing, quality=95)
+    file = drawing.with_name(f"{drawing.stem}_segments.png")
+    write_segments(found.numbers, file)
+    areas = np.bincount(found.numbers.ravel(), minlength=len(found.labels) + 1)[1:].tolist()
+    segments = [{"id": k + 1, "category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
+                 "area": area, "isthing": int(is_thing(category_of[label]))}
+                for k, (label, score, area) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), areas))]
+    return {"segment_file": file.name, "segments": segments}
 
 
 @contextlib.contextmanager

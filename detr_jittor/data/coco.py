@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.config import DataConfig
-from detr_jittor.data.columns import Records
+from detr_jittor.data.columns import Records, is_id
 from detr_jittor.data.faults import DatasetError, Fault, listed
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects
 from detr_jittor.errors import DetrError
@@ -48,6 +48,11 @@ class CocoIndex:
     def objects(self) -> Annotations:
         """All objects, picture by picture."""
         return self._objects
+
+    @property
+    def detection_truth(self) -> "CocoIndex":
+        """What AP is measured against."""
+        return self
 
     def first(self, count: int) -> "CocoIndex":
         """The dataset with its first `count` pictures only, or all of them where there are less."""
@@ -113,6 +118,7 @@ def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIn
     objects = Records("annotation", content["annotations"], faults)
     images, place_of = read_images(pictures, image_folder)
     classes = read_classes(categories, remarks)
+    objects.unique("id", objects.column("id", is_id, "an integer from 0"))
     owner, columns_of_objects = read_objects(objects, images, place_of, classes, masks, remarks)
     faults += [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
     if faults:
@@ -139,12 +145,14 @@ def read_json(path: Path) -> dict:
 
 
 def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
-    """The "train" or "val" split of the dataset that the options name, in COCO's layout.
+    """The "train" or "val" split of the dataset that the options name, in COCO's layout or its panoptic one.
 
     Errors: DatasetError with all faults; DetrError if a file or folder is missing.
     """
-    if data.dataset_file != "coco":
-        raise DetrError(f"--dataset_file {data.dataset_file} is not supported yet.", "Use --dataset_file coco.")
+    if data.dataset_file == "coco_panoptic":
+        from detr_jittor.data.panoptic import open_panoptic  # here, because it builds on this file
+
+        return open_panoptic(data, split, masks)
     if not data.coco_path:
         raise DetrError("no dataset is given.", "Pass --coco_path FOLDER.")
     root = Path(data.coco_path)

@@ -1,8 +1,9 @@
-"""Segmentations as COCO writes them (polygons or run lengths) → masks. h and w: the picture's height and width."""
+"""Segmentations as COCO writes them (polygons, run lengths, segments) → masks. h, w: the picture's height and width."""
 
 import numpy as np
 
 from detr_jittor.data.columns import is_number
+from detr_jittor.data.segments import Segment, segment_masks
 
 
 def drawable(polygon, h: int, w: int) -> bool:
@@ -45,8 +46,18 @@ def segmentation_mask(segmentation: list | dict, h: int, w: int) -> np.ndarray:
     return mask.decode(runs).astype(bool)
 
 
+def run_lengths(mask: np.ndarray) -> dict:
+    """[h, w] bool → COCO's run lengths, which JSON can hold."""
+    from faster_coco_eval.core import mask as rle
+
+    runs = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
+
+
 def segmentation_masks(segmentations: list, h: int, w: int) -> np.ndarray:
-    """[T, h, w] bool, one mask an object."""
+    """[T, h, w] bool, one mask an object. Errors: DetrError for segments that cannot be read."""
+    if segmentations and isinstance(segmentations[0], Segment):
+        return segment_masks(segmentations, h, w)
     masks = np.zeros((len(segmentations), h, w), bool)
     for mask, segmentation in zip(masks, segmentations):
         mask[:] = segmentation_mask(segmentation, h, w)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from detr_jittor.data import transport
 from detr_jittor.data.batch import Request
@@ -17,7 +18,7 @@ from detr_jittor.errors import DetrError
 from detr_jittor.types import Batch
 
 AHEAD = 2  # batches that each worker has to make, or has made, before they are asked for
-PATIENCE = 60  # seconds without an answer after which a worker is taken to hang
+PATIENCE = 60  # seconds that a worker may stand still, or compute, before it is taken to hang
 
 
 @dataclass
@@ -74,10 +75,14 @@ class Pool:
                 return batch
 
     def _receive(self, worker: Worker):
-        left = self.patience
-        while not worker.connection.poll(min(1.0, left)):
-            left -= 1.0  # by ticks, not by the clock: if this process was suspended, no worker is to blame
-            if left <= 0:
+        tick, still, begin = 1.0, 0.0, cpu_time(worker)
+        last = begin
+        while not worker.connection.poll(tick):
+            now = cpu_time(worker)
+            # By ticks, not by the clock, and only while it stands still: if this process was suspended, or the machine
+            # is so busy that the worker's turn seldom comes, the worker is not to blame.
+            still, last = (0.0 if now > last else still + tick), now
+            if max(still, now - begin) >= self.patience:
                 self.close()
                 raise DetrError(f"a worker process has not answered for {self.patience:g} s; it reads {files(worker)}.",
                                 "See that these files can be reached; --num_workers 0 reads them in this process.")
@@ -92,6 +97,16 @@ class Pool:
         self.close()
         return DetrError(f"a worker process {how}; it was to read {files(worker)}.",
                          "If memory ran out, lower --num_workers or --batch_size.")
+
+
+def cpu_time(worker: Worker) -> float:
+    """Seconds of processor time that a worker has used; 0 where the system does not say."""
+    try:
+        text = Path(f"/proc/{worker.process.pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    user, system = text.rpartition(")")[2].split()[11:13]  # the fields are counted after the name in brackets
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def files(worker: Worker) -> str:

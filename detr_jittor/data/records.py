@@ -100,8 +100,6 @@ def read_classes(records: Records, remarks: list[str]) -> Classes:
 def read_objects(records: Records, images: list[ImageRecord], place_of: dict[int, int], classes: Classes, masks: bool,
                  remarks: list[str]) -> tuple[np.ndarray, Annotations]:
     """The place [M] of each object's picture (-1 at a fault), and all objects in the order of the file."""
-    ids = records.column("id", columns.is_id, "an integer from 0")
-    records.unique("id", ids)
     owner = records.known(
         "image_id", records.column("image_id", columns.is_id, "an integer from 0"), place_of, "an image")
     labels = records.known("category_id", records.column("category_id", columns.is_category_id, "an integer"),

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor import boxes as box
+from detr_jittor import interpolation
 from detr_jittor.errors import DetrError
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, by colour
@@ -78,11 +79,9 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def resize_masks(masks: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[T, H, W] → [T, height, width], nearest pixel, with the indices of torch's interpolate(mode="nearest")."""
-    rows, columns = (
-        np.minimum(np.floor(np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))), old - 1)
-        for old, new in zip(masks.shape[1:], (height, width)))
-    return masks[:, rows.astype(np.intp)[:, None], columns.astype(np.intp)]
+    """[T, H, W] → [T, height, width], nearest pixel."""
+    rows, columns = map(interpolation.nearest, masks.shape[1:], (height, width))
+    return masks[:, rows[:, None], columns]
 
 
 def crop(sample: Sample, top: int, left: int, height: int, width: int) -> Sample:

@@ -13,7 +13,7 @@ from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import build, find_checkpoint, resolve
 from detr_jittor.engine.training import Training
-from detr_jittor.evaluate.summary import Summary
+from detr_jittor.evaluate.results import Results
 from detr_jittor.twin import load_twin
 
 
@@ -48,8 +48,8 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
         return training.run()
 
 
-def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Summary:
-    """The AP of a checkpoint (`resume`) on the validation split.
+def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Results:
+    """The AP of a checkpoint (`resume`) on the validation split, and with masks what is measured of those.
 
     Errors: DetrError for settings, data or weights that are not right.
     """
@@ -62,8 +62,8 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Sum
     bad_images = BadImages(config.data.max_bad_images)
     loader = Loader(data, config.data, config.optim.batch_size, False, config.run.seed, config.model.masks)
     try:
-        summary, _ = evaluate_split(twin, loader, data, config, bad_images, StopRequest())
+        results, _ = evaluate_split(twin, loader, data, config, bad_images, StopRequest())
     finally:
         loader.close()
     bad_images.tell()
-    return summary
+    return results

@@ -1,6 +1,7 @@
-"""AP and losses over a split."""
+"""What is measured over a split, and its losses."""
 
 import contextlib
+from pathlib import Path
 
 from detr_jittor.config import Config
 from detr_jittor.data.coco import CocoIndex
@@ -8,17 +9,16 @@ from detr_jittor.data.loader import Loader
 from detr_jittor.engine.averages import Averages, logged, loss_weights
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.evaluate.coco_ap import CocoEvaluator
-from detr_jittor.evaluate.postprocess import detections
-from detr_jittor.evaluate.summary import Summary
+from detr_jittor.evaluate.results import Evaluator, Results
 from detr_jittor.report.progress import Progress
 from detr_jittor.twin import Twin
 
 
 def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, bad_images: BadImages,
-                   stop: StopRequest) -> tuple[Summary | None, Averages]:
-    """(AP, mean losses) over a split; no AP if it was interrupted."""
-    weights, averages, evaluator = loss_weights(config.loss), Averages(), CocoEvaluator(data)
+                   stop: StopRequest) -> tuple[Results | None, Averages]:
+    """(results, mean losses) over a split; no results if it was interrupted."""
+    folder = Path(config.run.output_dir) / "panoptic_eval" if config.run.output_dir else None
+    weights, averages, evaluator = loss_weights(config.loss), Averages(), Evaluator(data, config.model.masks, folder)
     with contextlib.closing(Progress("evaluation", len(loader))) as progress:
         for batch in loader.epoch():
             if stop.status:
@@ -28,6 +28,6 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
                 continue
             outputs, losses = twin.evaluate(batch)
             averages.add(logged(losses, weights))
-            evaluator.add(detections(outputs, batch.targets))
+            evaluator.add(outputs, batch.targets)
             progress.update({"loss": f"{averages.means()['loss']:.3f}"})
     return evaluator.summarize(), averages

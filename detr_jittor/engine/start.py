@@ -45,7 +45,10 @@ def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | Non
 
     Errors: DetrError if checkpoint and dataset name other classes.
     """
-    norm = config.model.backbone_norm
+    norm, frozen = config.model.backbone_norm, config.run.frozen_weights
+    if frozen:
+        norm = "frozen"  # whatever it was trained with: its statistics stay
+        check_classes(frozen, store.load(frozen), data, config.model.num_classes)
     if norm == "auto":
         norm = "batch" if config.run.backbone_weights == "none" and not found else "frozen"
     if found:
@@ -87,7 +90,8 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
 
     Errors: DetrError if the weights are missing or do not fit.
     """
-    use_backbone = wants_backbone and found is None and config.run.backbone_weights != "none"
+    frozen = config.run.frozen_weights
+    use_backbone = wants_backbone and found is None and not frozen and config.run.backbone_weights != "none"
     file = weights_file(config.model.backbone, config.run.backbone_weights) if use_backbone else None
     twin = load_twin(config.run.framework)(config, config.model.num_classes)
     print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters")
@@ -96,14 +100,14 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
               f"with the {twin.device}.", file=sys.stderr)
     if found:
         load_checkpoint(twin, *found, with_optimizer=not config.run.eval)
+    elif frozen:
+        load_frozen(twin, frozen)
     elif file:
         twin.load(with_backbone(twin.state(), file, config.model.backbone_stages))
     else:
         print(FROM_NOTHING)
         if config.model.backbone_norm == "frozen":
             print(UNBOUNDED, file=sys.stderr)
-    if config.run.frozen_weights:
-        load_frozen(twin, config.run.frozen_weights)
     return twin
 
 

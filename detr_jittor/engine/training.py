@@ -17,7 +17,8 @@ from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
-from detr_jittor.evaluate.summary import Summary, number
+from detr_jittor.evaluate.results import Results
+from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import RunLog, read_log, write_whole
 from detr_jittor.report.progress import Progress, duration, peak_memory
 from detr_jittor.schedule import lr_factor
@@ -117,13 +118,13 @@ class Training:
         evaluated = self.evaluate() if due else (None, {})
         if evaluated is None:
             return False
-        summary, tested = evaluated
-        best = summary is not None and summary.ap > self.best_ap
-        self.best_ap = summary.ap if best else self.best_ap
+        results, tested = evaluated
+        best = results is not None and results.ap > self.best_ap
+        self.best_ap = results.ap if best else self.best_ap
         record = self.record(tested)
         if self.log:
-            self.log.epoch(record, summary.line(record["epoch"]) if summary else None)
-        self.tell(record, summary)
+            self.log.epoch(record, results.line(record["epoch"]) if results else None)
+        self.tell(record, results)
         if self.batches == len(self.train_loader):
             self.epoch, self.batches, self.averages = self.epoch + 1, 0, Averages()
         self.save()
@@ -134,19 +135,20 @@ class Training:
         done, last = self.epoch + 2, self.config.optim.epochs  # epochs, with the one that ends now
         return done % self.config.run.eval_every == 0 or done >= last or self.at_last_step()
 
-    def evaluate(self) -> tuple[Summary, dict] | None:
-        """The AP on the validation split, and the entries of log.txt; None if it was interrupted."""
-        summaries, entries = {}, {}
+    def evaluate(self) -> tuple[Results, dict] | None:
+        """What is measured on the validation split, and the entries of log.txt; None if it was interrupted."""
+        measured, entries = {}, {}
         for name, data in self.evaluated.items():
             began = time.monotonic()
-            summary, averages = evaluate_split(self.twin, self.eval_loaders[name], data, self.config, self.bad_images,
+            results, averages = evaluate_split(self.twin, self.eval_loaders[name], data, self.config, self.bad_images,
                                                self.stop)
-            if summary is None:
+            if results is None:
                 return None
-            summaries[name] = summary
+            measured[name] = results
             entries |= {f"{name}_{loss}": value for loss, value in averages.means().items()}
-            entries |= {f"{name}_coco_eval_bbox": summary.stats, f"{name}_seconds": time.monotonic() - began}
-        return summaries["test"], entries
+            entries |= {f"{name}_{key}": value for key, value in results.log_entries().items()}
+            entries[f"{name}_seconds"] = time.monotonic() - began
+        return measured["test"], entries
 
     def train_batches(self) -> None:
         """The batches of an epoch that are left, or fewer if the run is to end."""
@@ -211,11 +213,11 @@ class Training:
             "train_seconds": self.averages.total("step_time"), "peak_memory_mb": peak_memory(),
         }
 
-    def tell(self, record: dict, summary: Summary | None) -> None:
+    def tell(self, record: dict, results: Results | None) -> None:
         """An epoch in one line."""
         head = f"[train] epoch={record['epoch']:>3}"
-        if summary:
-            head = f"{summary.line(record['epoch'])} | best {number(self.best_ap)}"
+        if results:
+            head = f"{results.line(record['epoch'])} | best {number(self.best_ap)}"
         losses = {"loss": "train_loss", "test loss": "test_loss"}
         shown = " | ".join(f"{name} {record[key]:.3f}" for name, key in losses.items() if key in record)
         times = " + ".join(duration(record[f"{name}_seconds"]) for name in ("train", *self.evaluated)

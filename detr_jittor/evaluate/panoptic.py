@@ -8,6 +8,7 @@ import numpy as np
 from hotcoco.panoptic import PanopticEval
 from PIL import Image
 
+from detr_jittor.data.segments import write_segments
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.summary import defined, number
 
@@ -86,8 +87,7 @@ class PanopticEvaluator:
             segments: [H, W] segment ids below 2^24, 0 where there is none.
             category_of: segment id → category id.
         """
-        colours = np.stack([segments >> shift & 255 for shift in (0, 8, 16)], axis=-1)  # [H, W, 3]: red is lowest
-        Image.fromarray(colours.astype(np.uint8)).save(self.folder / self.file_of[image_id])
+        write_segments(segments, self.folder / self.file_of[image_id])
         self.found[image_id] = {
             "image_id": image_id, "file_name": self.file_of[image_id],
             "segments_info": [{"id": int(s), "category_id": int(c)} for s, c in category_of.items()]}

@@ -4,10 +4,11 @@ import numpy as np
 
 from detr_jittor import boxes
 from detr_jittor.errors import DetrError
+from detr_jittor.evaluate.segmentation import instance_masks, padded_size
 from detr_jittor.types import Detections, Outputs, Target
 
 
-def detections(outputs: Outputs, targets: list[Target]) -> list[Detections]:
+def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 0.0) -> list[Detections]:
     """One detection a query, the best first, as the reference code's PostProcess has it.
 
     A query's score is its largest probability among the classes without "no object" (not the best of all
@@ -15,7 +16,8 @@ def detections(outputs: Outputs, targets: list[Target]) -> list[Detections]:
 
     Args:
         outputs: the last decoder layer's, B pictures.
-        targets: for `image_id` and `orig_size` of each picture; annotations are not looked at.
+        targets: for `image_id`, `size` and `orig_size` of each picture; annotations are not looked at.
+        smallest_score: detections with less are left out.
 
     Errors: DetrError if an output is not finite.
     """
@@ -24,14 +26,17 @@ def detections(outputs: Outputs, targets: list[Target]) -> list[Detections]:
     probability = softmax(outputs.logits)[..., :-1]  # [B, Q, C]
     labels, scores = probability.argmax(axis=-1), probability.max(axis=-1)  # [B, Q]
     corners = boxes.cxcywh_to_xyxy(outputs.boxes)  # [B, Q, 4]
-    return [of_picture(target, *arrays) for target, *arrays in zip(targets, scores, labels, corners)]
-
-
-def of_picture(target: Target, scores: np.ndarray, labels: np.ndarray, corners: np.ndarray) -> Detections:
-    height, width = target.orig_size
-    order = np.argsort(-scores, kind="stable")  # [Q]
-    pixels = corners * np.array([width, height, width, height], np.float32)  # [Q, 4]
-    return Detections(target.image_id, scores[order], labels[order].astype(np.int64), pixels[order])
+    found = []
+    for b, target in enumerate(targets):
+        order = np.argsort(-scores[b], kind="stable")  # [Q]
+        order = order[scores[b][order] >= smallest_score]  # [N]
+        height, width = target.orig_size
+        pixels = corners[b][order] * np.array([width, height, width, height], np.float32)  # [N, 4]
+        masks = None
+        if outputs.masks is not None:
+            masks = instance_masks(outputs.masks[b][order], padded_size(targets), target)
+        found.append(Detections(target.image_id, scores[b][order], labels[b][order].astype(np.int64), pixels, masks))
+    return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

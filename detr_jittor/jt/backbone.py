@@ -3,9 +3,8 @@
 B batch, C channels, H and W height and width.
 """
 
-import numpy as np
-
 from detr_jittor.config import ModelConfig
+from detr_jittor.interpolation import nearest
 from detr_jittor.jt import kernels
 from detr_jittor.jt.position import build_position_embedding
 from detr_jittor.jt.runtime import jt
@@ -157,11 +156,6 @@ def shrink_mask(mask, h: int, w: int):
     """[B, H, W] bool → [B, h, w]: the padding mask at the size of a feature map, nearest neighbour"""
     rows, columns = nearest(mask.shape[1], h), nearest(mask.shape[2], w)
     return mask[:, rows[:, None], columns[None, :]]
-
-
-def nearest(length: int, wanted: int) -> np.ndarray:
-    """[wanted] the source index of every target index, in float32 as PyTorch computes it"""
-    return np.floor(np.arange(wanted, dtype=np.float32) * np.float32(length / wanted)).astype(np.int32)
 
 
 class Joiner(nn.Sequential):

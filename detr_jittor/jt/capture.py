@@ -85,14 +85,16 @@ def modules(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:
         return {path: numpy(y) for path, y in outputs.items()}
 
 
-def matching_cost(twin: JittorTwin, batch: Batch, seed: int | None) -> np.ndarray:
-    """[L, B, Q, ΣT] the cost of every query against every object of the batch."""
+def matching(twin: JittorTwin, batch: Batch, seed: int | None) -> tuple[np.ndarray, list]:
+    """(the cost of every query against every object [L, B, Q, ΣT], the assignment of the layers with losses)"""
     prepare(twin, seed)
     with jt.no_grad():
         logits, boxes, *_ = twin.forward(batch)
         labels = np.concatenate([t.labels for t in batch.targets])
         targets = jt.array(np.concatenate([t.boxes for t in batch.targets]))
-        return numpy(twin.criterion.matching_cost(logits, boxes, labels, targets))
+        cost = twin.criterion.matching_cost(logits, boxes, labels, targets)
+        first = -1 if twin.config.loss.no_aux_loss else 0
+        return numpy(cost), twin.criterion(logits[first:], boxes[first:], batch.targets)[2]
 
 
 def losses(twin: JittorTwin, batch: Batch, indices) -> dict[str, float]:

@@ -1,14 +1,18 @@
 """Matching cost and losses of all decoder layers together (section 3.1 of the paper).
 
 B batch, L decoder layers, Q queries, C classes, ΣT objects of the batch, M matched pairs of one layer.
+H and W the pictures' padded height and width.
 """
 
 import numpy as np
 
 from detr_jittor.config import LossConfig
 from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.matching import match
 from detr_jittor.types import Target
+
+MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
 
 nn = jt.nn
 
@@ -51,12 +55,14 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
-    def __call__(self, logits, boxes, targets: list[Target], indices=None):
-        """Losses of every decoder layer.
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None):
+        """Losses of every decoder layer, those of the masks of the last one.
 
         Args:
             logits [L, B, Q, C + 1], boxes [L, B, Q, 4], with L = 1 without auxiliary losses.
             indices: assignment of every layer, as `match` returns it; None: matched here.
+            masks_of: makes the mask logits [N, h, w] of queries from their places [N] in the flattened [B, Q];
+                None: no masks.
 
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
@@ -78,8 +84,13 @@ class Criterion:
             "cardinality_error": self.cardinality_error(logits, sizes),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
-        error = self.class_error(logits[-1], wanted[-1])
-        return [*names, "class_error"], jt.concat([*losses.values(), error]), indices
+        losses["class_error"] = self.class_error(logits[-1], wanted[-1])
+        names.append("class_error")
+        if masks_of:
+            rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
+            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets)
+            names += ["loss_mask", "loss_dice"]
+        return names, jt.concat([*losses.values()]), indices
 
     def loss_labels(self, logits, wanted: np.ndarray):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
@@ -87,19 +98,38 @@ class Criterion:
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
+        weight /= weight.sum((1, 2), keepdims=True)  # in float64: an error here would be one of every gradient
         weight = jt.array(weight.astype(np.float32))  # [L, B, Q]
         wanted = jt.array(wanted[..., None].astype(np.int32))
         entropy = -nn.log_softmax(logits, -1).gather(3, wanted).squeeze(3)  # [L, B, Q]
-        return (weight * entropy).sum((1, 2)) / weight.sum((1, 2))
+        return (weight * entropy).sum(2).sum(1)  # row by row: a long float32 sum loses digits
 
     def loss_boxes(self, boxes, target_boxes, pairs: np.ndarray, matched: np.ndarray, num_boxes: float):
         """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each"""
         layers = len(boxes)
         predicted = boxes.reshape(-1, 4)[pairs].reshape(layers, -1, 4)  # [L, M, 4]
         target_boxes = target_boxes[matched].reshape(layers, -1, 4)  # [L, M, 4]
-        distance = (predicted - target_boxes).abs().sum((1, 2)) / num_boxes
+        distance = (predicted - target_boxes).abs().sum(2).sum(1) / num_boxes
         giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
+
+    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target]):
+        """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
+
+        Args: masks_of as in `__call__`, rows [M] the matched queries in [B, Q], matched [M] their objects.
+        """
+        wanted = [mask for t in targets for mask in t.masks]  # ΣT masks [H, W] bool
+        if len(rows) == 0:  # the gradient is zero then, not absent
+            nothing = masks_of(np.zeros(1, int)).sum().reshape(1) * 0
+            return {"loss_mask": nothing, "loss_dice": nothing}
+        masks = masks_of(rows)  # [M, h, w]
+        losses = jt.zeros(2)
+        for start in range(0, len(rows), MASKS_AT_ONCE):
+            some = slice(start, start + MASKS_AT_ONCE)
+            target = jt.array(np.stack([wanted[i] for i in matched[some]]))
+            losses = losses + early(mask_losses, masks[some], target.float32())
+        losses = losses / len(wanted)
+        return {"loss_mask": losses[:1], "loss_dice": losses[1:]}
 
     def cardinality_error(self, logits, sizes: list[int]):
         """How many objects are predicted too many or too few, mean over the pictures → [L]; logged only"""
@@ -120,6 +150,36 @@ class Criterion:
         coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
                         "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
         return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
+
+
+def mask_losses(masks, target):
+    """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
+
+    Args: masks [N, h, w] logits, target [N, H, W] 0 or 1. Returns: [2]
+    """
+    x = interpolate(masks, *target.shape[1:])  # [N, H, W]
+    wrong = x * (1 - 2 * target)  # logit of the wrong answer
+    softplus = jt.maximum(wrong, 0) + jt.log(1 + jt.exp(-jt.abs(wrong)))
+    focal = (0.75 - 0.5 * target) * jt.sigmoid(wrong) ** 2 * softplus
+    p = jt.sigmoid(x)
+    # TRAP(jittor): long-sums. One float32 sum over a million pixels loses three digits: so row by row
+    dice = 1 - (2 * (p * target).sum(2).sum(1) + 1) / (p.sum(2).sum(1) + target.sum(2).sum(1) + 1)  # [N]
+    return jt.concat([focal.mean(2).mean(1).sum().reshape(1), dice.sum().reshape(1)])
+
+
+def early(function, x, *others):
+    """function(x, *others) [2], with its gradient by x computed at once, so that nothing is kept in between.
+
+    The gradient is handed on as that of a sum which is zero: Σ gradient · (x − x).
+    """
+    if jt.flags.no_grad:
+        return function(x, *others)
+    leaf = x.detach().start_grad()
+    values = function(leaf, *others)
+    gradients = [jt.grad(values[i], leaf, retain_graph=True) for i in range(2)]
+    jt.sync([values, *gradients])
+    zero = x - x.detach()
+    return values.detach() + jt.concat([(gradient.detach() * zero).sum().reshape(1) for gradient in gradients])
 
 
 def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):

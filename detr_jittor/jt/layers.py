@@ -1,5 +1,8 @@
-"""The layers that Jittor's own would serve less well: exact layer norm, linear layers and norms on our kernels."""
+"""The layers that Jittor's own would serve less well: exact norms, linear layers on our kernels, resizing of maps."""
 
+import numpy as np
+
+from detr_jittor import interpolation
 from detr_jittor.jt import kernels
 from detr_jittor.jt.runtime import jt
 
@@ -22,6 +25,45 @@ class LayerNorm(nn.Module):
 
     def execute(self, x):
         return kernels.layer_norm(x, self.weight, self.bias)
+
+
+class GroupNorm(nn.Module):
+    """TRAP(jittor): group-norm. nn.GroupNorm computes E[x²] − E[x]², which loses all digits when the mean is large."""
+
+    def __init__(self, groups: int, channels: int):
+        self.groups = groups
+        self.weight = jt.ones((channels,))
+        self.bias = jt.zeros((channels,))
+
+    def execute(self, x):
+        """[N, C, H, W] → [N, C, H, W]"""
+        n, c, h, w = x.shape
+        y = x.reshape(n, self.groups, c // self.groups * h, w)
+        centred = y - mean(y)
+        y = centred / jt.sqrt(mean(centred * centred) + 1e-5)
+        return y.reshape(n, c, h, w) * self.weight.reshape(1, c, 1, 1) + self.bias.reshape(1, c, 1, 1)
+
+
+def mean(x):
+    """[N, G, R, W] → [N, G, 1, 1]
+
+    TRAP(jittor): long-sums. One float32 sum over a million numbers loses three digits: so row by row.
+    """
+    return x.mean(3, keepdims=True).mean(2, keepdims=True)
+
+
+def pick(x, axis: int, places: np.ndarray):
+    """The slices of `x` at these places of an axis, as NumPy's take."""
+    shape, indices = list(x.shape), [f"i{i}" for i in range(x.ndim)]
+    shape[axis], indices[axis] = len(places), f"@e0(i{axis})"
+    return x.reindex(shape, indices, extras=[jt.array(places.astype(np.int32))])
+
+
+def stretch(x, axis: int, size: int):
+    """An axis at another size, linearly between the middles of the pixels."""
+    low, high, share = interpolation.linear(x.shape[axis], size, np.arange(size))
+    share = share.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return pick(x, axis, low) * jt.array(1 - share) + pick(x, axis, high) * jt.array(share)
 
 
 def set_training(model: nn.Module, training: bool) -> None:

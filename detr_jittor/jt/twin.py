@@ -1,5 +1,7 @@
 """The Jittor twin: what the engine sees of this folder."""
 
+from functools import partial
+
 import numpy as np
 
 from detr_jittor.config import Config
@@ -10,10 +12,12 @@ from detr_jittor.jt.dropout import seed_dropout
 from detr_jittor.jt.layers import set_training
 from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.parameters import initial_values, is_trained
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
+QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: memory
 
 class JittorTwin:
     name = "jittor"
@@ -23,7 +27,7 @@ class JittorTwin:
         self.config = config
         self.device = choose_device(config.run.device)
         self.kernels = kernels.use(config.run.plain)
-        self.model = DETR(config.model, num_classes)
+        self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
         self.criterion = Criterion(config.loss, num_classes)
         weights = self.model.state_dict()
         self.trained = {n: p for n, p in weights.items() if is_trained(n, config)}
@@ -45,16 +49,17 @@ class JittorTwin:
         return {**log, "grad_norm": norm}
 
     def forward(self, batch: Batch):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer"""
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
         return self.model(jt.array(batch.images), jt.array(batch.mask))
 
     def losses(self, batch: Batch, indices=None):
         """(names, values, weighted sum, outputs) of one batch, with gradients"""
-        logits, boxes = self.forward(batch)
+        logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices)
+        masks_of = partial(self.model.masks, *seen) if seen else None
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of)
         weights = jt.array(self.criterion.weights(names))
-        return names, values, (values * weights).sum(), (logits, boxes)
+        return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
     def log(self, names, values, loss) -> dict[str, float]:
         fetched = jt.concat([loss.reshape(1), values]).numpy().tolist()  # one fetch a step
@@ -64,15 +69,25 @@ class JittorTwin:
         """See `twin.Twin.evaluate`."""
         set_training(self.model, False)
         with jt.no_grad():
-            names, values, loss, (logits, boxes) = self.losses(batch)
-            return Outputs(logits[-1].numpy(), boxes[-1].numpy()), self.log(names, values, loss)
+            names, values, loss, outputs = self.losses(batch)
+            return self.outputs(*outputs), self.log(names, values, loss)
 
     def predict(self, batch: Batch) -> Outputs:
         """See `twin.Twin.predict`."""
         set_training(self.model, False)
         with jt.no_grad():
-            logits, boxes = self.forward(batch)
-            return Outputs(logits[-1].numpy(), boxes[-1].numpy())
+            return self.outputs(*self.forward(batch))
+
+    def outputs(self, logits, boxes, *seen) -> Outputs:
+        """What leaves the twin: the last decoder layer's, and the masks of all queries."""
+        masks = self.masks(*seen, *logits.shape[1:3]) if seen else None
+        return Outputs(logits[-1].numpy(), boxes[-1].numpy(), masks)
+
+    def masks(self, seen, b: int, q: int) -> np.ndarray:
+        """[B, Q, H / 4, W / 4] the mask logits of all queries, made a few at a time"""
+        groups = np.array_split(np.arange(b * q), -(-b * q // QUERIES_AT_ONCE))
+        masks = np.concatenate([self.model.masks(seen, rows).numpy() for rows in groups])
+        return masks.reshape(b, q, *masks.shape[1:])
 
     def state(self) -> State:
         """See `twin.Twin.state`."""

@@ -83,13 +83,15 @@ def modules(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def matching_cost(twin: PyTorchTwin, batch: Batch, seed: int | None) -> np.ndarray:
-    """[L, B, Q, ΣT] the cost of every query against every object of the batch."""
+def matching(twin: PyTorchTwin, batch: Batch, seed: int | None) -> tuple[np.ndarray, list]:
+    """(the cost of every query against every object [L, B, Q, ΣT], the assignment of the layers with losses)"""
     prepare(twin, seed)
     logits, boxes, *_ = twin.forward(batch)
     labels = np.concatenate([t.labels for t in batch.targets])
     targets = torch.as_tensor(np.concatenate([t.boxes for t in batch.targets]), dtype=boxes.dtype)
-    return numpy(twin.criterion.matching_cost(logits, boxes, labels, targets.to(boxes.device)))
+    cost = twin.criterion.matching_cost(logits, boxes, labels, targets.to(boxes.device))
+    first = -1 if twin.config.loss.no_aux_loss else 0
+    return numpy(cost), twin.criterion(logits[first:], boxes[first:], batch.targets)[2]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Matching cost and losses of all decoder layers together (section 3.1 of the paper).
 
 B batch, L decoder layers, Q queries, C classes, ΣT objects of the batch, M matched pairs of one layer.
+H and W the pictures' padded height and width.
 """
 
 import numpy as np
@@ -9,7 +10,10 @@ import torch.nn.functional as F
 
 from detr_jittor.config import LossConfig
 from detr_jittor.matching import match
+from detr_jittor.pt.segmentation import interpolate
 from detr_jittor.types import Target
+
+MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
 
 
 def cxcywh_to_xyxy(boxes):
@@ -50,12 +54,14 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
-    def __call__(self, logits, boxes, targets: list[Target], indices=None):
-        """Losses of every decoder layer.
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None):
+        """Losses of every decoder layer, those of the masks of the last one.
 
         Args:
             logits [L, B, Q, C + 1], boxes [L, B, Q, 4], with L = 1 without auxiliary losses.
             indices: assignment of every layer, as `match` returns it; None: matched here.
+            masks_of: makes the mask logits [N, h, w] of queries from their places [N] in the flattened [B, Q];
+                None: no masks.
 
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
@@ -77,8 +83,13 @@ class Criterion:
             "cardinality_error": self.cardinality_error(logits, sizes),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
-        error = self.class_error(logits[-1], wanted[-1])
-        return [*names, "class_error"], torch.cat([*losses.values(), error]), indices
+        losses["class_error"] = self.class_error(logits[-1], wanted[-1])
+        names.append("class_error")
+        if masks_of:
+            rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
+            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets)
+            names += ["loss_mask", "loss_dice"]
+        return names, torch.cat([*losses.values()]), indices
 
     def loss_labels(self, logits, wanted: np.ndarray):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
@@ -86,10 +97,11 @@ class Criterion:
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
+        weight /= weight.sum((1, 2), keepdims=True)  # in float64: an error here would be one of every gradient
         weight = torch.as_tensor(weight, device=logits.device, dtype=logits.dtype)  # [L, B, Q]
         wanted = torch.as_tensor(wanted, device=logits.device)
         entropy = -F.log_softmax(logits, -1).gather(3, wanted[..., None])[..., 0]  # [L, B, Q]
-        return (weight * entropy).sum((1, 2)) / weight.sum((1, 2))
+        return (weight * entropy).sum((1, 2))
 
     def loss_boxes(self, boxes, target_boxes, pairs: np.ndarray, matched: np.ndarray, num_boxes: float):
         """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each"""
@@ -99,6 +111,24 @@ class Criterion:
         distance = (predicted - target_boxes).abs().sum((1, 2)) / num_boxes
         giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
+
+    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target]):
+        """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
+
+        Args: masks_of as in `__call__`, rows [M] the matched queries in [B, Q], matched [M] their objects.
+        """
+        wanted = [mask for t in targets for mask in t.masks]  # ΣT masks [H, W] bool
+        if len(rows) == 0:  # the gradient is zero then, not absent
+            nothing = masks_of(np.zeros(1, int)).sum().reshape(1) * 0
+            return {"loss_mask": nothing, "loss_dice": nothing}
+        masks = masks_of(rows)  # [M, h, w]
+        losses = masks.new_zeros(2)
+        for start in range(0, len(rows), MASKS_AT_ONCE):
+            some = slice(start, start + MASKS_AT_ONCE)
+            target = torch.as_tensor(np.stack([wanted[i] for i in matched[some]]), device=masks.device)
+            losses = losses + early(mask_losses, masks[some], target.to(masks.dtype))
+        losses = losses / len(wanted)
+        return {"loss_mask": losses[:1], "loss_dice": losses[1:]}
 
     @torch.no_grad()
     def cardinality_error(self, logits, sizes: list[int]):
@@ -120,6 +150,33 @@ class Criterion:
         coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
                         "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
         return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
+
+
+def mask_losses(masks, target):
+    """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
+
+    Args: masks [N, h, w] logits, target [N, H, W] 0 or 1. Returns: [2]
+    """
+    x = interpolate(masks, *target.shape[1:])  # [N, H, W]
+    wrong = x * (1 - 2 * target)  # logit of the wrong answer
+    focal = (0.75 - 0.5 * target) * wrong.sigmoid() ** 2 * F.softplus(wrong)
+    p = x.sigmoid()
+    dice = 1 - (2 * (p * target).sum((1, 2)) + 1) / (p.sum((1, 2)) + target.sum((1, 2)) + 1)  # [N]
+    return torch.stack([focal.mean((1, 2)).sum(), dice.sum()])
+
+
+def early(function, x, *others):
+    """function(x, *others) [2], with its gradient by x computed at once, so that nothing is kept in between.
+
+    The gradient is handed on as that of a sum which is zero: Σ gradient · (x − x).
+    """
+    if not torch.is_grad_enabled():
+        return function(x, *others)
+    leaf = x.detach().requires_grad_()
+    values = function(leaf, *others)
+    gradients = [torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in values]
+    zero = x - x.detach()
+    return values.detach() + torch.stack([(gradient * zero).sum() for gradient in gradients])
 
 
 def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):

@@ -1,5 +1,7 @@
 """The PyTorch twin: what the engine sees of this folder."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -9,9 +11,11 @@ from detr_jittor.pt.criterion import Criterion
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
+from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
+QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: memory
 
 class PyTorchTwin:
     name = "pytorch"
@@ -22,7 +26,7 @@ class PyTorchTwin:
         self.config = config
         self.device = choose_device(config.run.device)
         torch.manual_seed(config.run.seed)
-        self.model = DETR(config.model, num_classes).to(self.device)
+        self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes).to(self.device)
         self.criterion = Criterion(config.loss, num_classes)
         self.trained = {n: p for n, p in self.model.named_parameters() if is_trained(n, config)}
         for name, parameter in self.model.named_parameters():
@@ -44,18 +48,19 @@ class PyTorchTwin:
         return self.log(names, values, loss, norm)
 
     def forward(self, batch: Batch):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer"""
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
         dtype = next(self.model.parameters()).dtype
         return self.model(torch.as_tensor(batch.images, dtype=dtype, device=self.device),
                           torch.as_tensor(batch.mask, device=self.device))
 
     def losses(self, batch: Batch, indices=None):
         """(names, values, weighted sum, outputs) of one batch, with gradients"""
-        logits, boxes = self.forward(batch)
+        logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices)
+        masks_of = partial(self.model.masks, *seen) if seen else None
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of)
         weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
-        return names, values, (values * weights).sum(), (logits, boxes)
+        return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
     def log(self, names, values, loss, norm: float) -> dict[str, float]:
         return {"loss": loss.item(), **dict(zip(names, values.tolist())), "grad_norm": norm}
@@ -64,17 +69,27 @@ class PyTorchTwin:
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
         """See `twin.Twin.evaluate`."""
         self.model.eval()
-        names, values, loss, (logits, boxes) = self.losses(batch)
+        names, values, loss, outputs = self.losses(batch)
         log = self.log(names, values, loss, 0.0)
         del log["grad_norm"]
-        return Outputs(logits[-1].cpu().numpy(), boxes[-1].cpu().numpy()), log
+        return self.outputs(*outputs), log
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Outputs:
         """See `twin.Twin.predict`."""
         self.model.eval()
-        logits, boxes = self.forward(batch)
-        return Outputs(logits[-1].cpu().numpy(), boxes[-1].cpu().numpy())
+        return self.outputs(*self.forward(batch))
+
+    def outputs(self, logits, boxes, *seen) -> Outputs:
+        """What leaves the twin: the last decoder layer's, and the masks of all queries."""
+        masks = self.masks(*seen, *logits.shape[1:3]) if seen else None
+        return Outputs(logits[-1].cpu().numpy(), boxes[-1].cpu().numpy(), masks)
+
+    def masks(self, seen, b: int, q: int) -> np.ndarray:
+        """[B, Q, H / 4, W / 4] the mask logits of all queries, made a few at a time"""
+        groups = np.array_split(np.arange(b * q), -(-b * q // QUERIES_AT_ONCE))
+        masks = np.concatenate([self.model.masks(seen, rows).cpu().numpy() for rows in groups])
+        return masks.reshape(b, q, *masks.shape[1:])
 
     def state(self) -> State:
         """See `twin.Twin.state`."""

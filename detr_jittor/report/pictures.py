@@ -30,11 +30,9 @@ def draw_detections(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, s
             Best first: a better box's label chooses its place first and lies on top.
         names: label → class name; a label that is absent is called "class N".
     """
-    factor = -(-SMALLEST // max(image.size)) if max(image.size) < SMALLEST else 1
-    picture = image.convert("RGB").resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    picture, factor = enlarged(image)
     draw = ImageDraw.Draw(picture)
-    scale = (picture.width * picture.height) ** 0.5
-    line = max(2, round(scale / 250))
+    line = max(2, round((picture.width * picture.height) ** 0.5 / 250))
     texts = [names.get(label, f"class {label}") for label in labels.tolist()]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores)]
@@ -44,7 +42,21 @@ def draw_detections(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, s
     for frame, colour in reversed(list(zip(frames, colours))):
         draw.rectangle(frame, outline="black", width=line + 2)  # a dark rim: seen on a ground of any colour
         draw.rectangle(shrunk(frame, 1), outline=colour, width=line)
-    size = max(10, round(scale / (38 if len(frames) <= CROWD else 54)))
+    draw_labels(picture, frames, texts, colours)
+    return picture
+
+
+def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
+    """A copy, and the whole factor by which it is enlarged if it is small."""
+    factor = -(-SMALLEST // max(image.size)) if max(image.size) < SMALLEST else 1
+    size = (image.width * factor, image.height * factor)
+    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC), factor
+
+
+def draw_labels(picture: Image.Image, frames: list[Rectangle], texts: list[str], colours: list[str]) -> None:
+    """A label beside or in each frame, the first ones on top."""
+    draw = ImageDraw.Draw(picture)
+    size = max(10, round((picture.width * picture.height) ** 0.5 / (38 if len(frames) <= CROWD else 54)))
     plates = []
     for frame, text in zip(frames, texts):
         plates.append(place(frame, text, size, picture.size, plates))
@@ -52,7 +64,6 @@ def draw_detections(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, s
         draw.rectangle(rectangle, fill=colour, outline="black")
         middle = ((rectangle[0] + rectangle[2]) / 2, (rectangle[1] + rectangle[3]) / 2)
         draw.text(middle, text, fill="black" if bright(colour) else "white", font=font, anchor="mm")
-    return picture
 
 
 def place(frame: Rectangle, text: str, size: int, picture: tuple[int, int],

@@ -1,0 +1,184 @@
+"""Datasets in COCO's panoptic layout: every pixel of a picture belongs to a segment, of a thing or of stuff.
+
+As in the reference code, every segment is an object to find, crowds included, and labels are category ids below 250.
+N pictures, M segments in all.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from detr_jittor.config import DataConfig
+from detr_jittor.data import columns
+from detr_jittor.data.coco import CocoIndex, garbage_kept, read_json
+from detr_jittor.data.columns import Records
+from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.masks import run_lengths, segmentation_masks
+from detr_jittor.data.records import Annotations, check_file, read_classes, read_images, read_objects
+from detr_jittor.data.segments import LARGEST_ID, Segment
+from detr_jittor.errors import DetrError
+from detr_jittor.types import Classes
+
+NUM_CLASSES = 250  # C, as the reference code has it, so that its weights fit
+LARGEST_THING = 90  # categories up to this id are things, those above it stuff
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a split lies."""
+
+    annotations: Path  # panoptic_val2017.json
+    segments: Path  # panoptic_val2017/
+    images: Path  # val2017/
+    instances: Path  # instances_val2017.json, which need not be there
+
+
+class PanopticIndex(CocoIndex):
+    """A validated panoptic dataset."""
+
+    def __init__(self, layout: Layout, segments: Annotations, *index):
+        """
+        Args:
+            segments: the objects [M] with boxes and crowds as the file has them.
+            index: what `CocoIndex` takes.
+        """
+        super().__init__(*index)
+        self.layout, self._segments = layout, segments
+
+    @cached_property
+    def detection_truth(self) -> CocoIndex:
+        """The annotated instances of the same pictures, as the reference code has it, or the segments of things.
+
+        Errors: DatasetError if there are instances and they are faulty.
+        """
+        things, file = self.things(), self.layout.instances
+        if file.is_file():
+            instances = CocoIndex.read(file, self.layout.images, self.objects.segmentations is not None)
+            same_pictures = {i.id for i in instances.images} == {i.id for i in self.images}
+            if same_pictures and instances.classes == things.classes:
+                return instances
+        print(f"{file}: has not the pictures and things of {self.name}, so AP is measured against the segments there.")
+        return things
+
+    def things(self) -> CocoIndex:
+        """The segments that are things, as instances."""
+        categories = zip(self.classes.category_ids, self.classes.names)
+        classes = Classes.of_categories([{"id": c, "name": name} for c, name in categories if is_thing(c)])
+        rows = np.flatnonzero(is_thing(self._segments.labels))
+        objects, starts = self._segments.rows(rows), np.searchsorted(rows, self._starts)
+        if objects.segmentations is not None:
+            lengths = []
+            for image, start, end in zip(self.images, starts, starts[1:]):
+                masks = segmentation_masks(objects.segmentations[start:end], image.height, image.width)
+                lengths += [run_lengths(mask) for mask in masks]
+            objects = replace(objects, segmentations=lengths)
+        return CocoIndex(self.name, classes, self.images, objects, starts, [])
+
+
+def is_thing(category_id):
+    """Whether categories (a number or an array of them) are things."""
+    return category_id <= LARGEST_THING
+
+
+def open_panoptic(data: DataConfig, split: str, masks: bool = False) -> PanopticIndex:
+    """The "train" or "val" split, pictures under --coco_path and segments under --coco_panoptic_path.
+
+    Errors: DatasetError with all faults; DetrError if a file or folder is missing.
+    """
+    for option in ("coco_path", "coco_panoptic_path"):
+        if not getattr(data, option):
+            raise DetrError(f"--dataset_file coco_panoptic needs a --{option}.", f"Pass --{option} FOLDER.")
+    images, panoptic = Path(data.coco_path), Path(data.coco_panoptic_path)
+    layout = Layout(panoptic / "annotations" / f"panoptic_{split}2017.json", panoptic / f"panoptic_{split}2017",
+                    images / f"{split}2017", images / "annotations" / f"instances_{split}2017.json")
+    for place, there in ((layout.images, layout.images.is_dir()), (layout.annotations, layout.annotations.is_file()),
+                         (layout.segments, layout.segments.is_dir())):
+        if not there:
+            raise DetrError(f"{place}: not there.",
+                            f"--coco_path takes a folder with {split}2017/, --coco_panoptic_path one with "
+                            f"annotations/{layout.annotations.name} and {layout.segments.name}/.")
+    with garbage_kept():
+        index = read_panoptic(layout, masks)
+        if split == "val":
+            _ = index.detection_truth  # if it is faulty, now is the time to hear of it
+    return index
+
+
+def read_panoptic(layout: Layout, masks: bool) -> PanopticIndex:
+    """Read and validate. Errors: DatasetError with all faults of the annotation file."""
+    content, faults, remarks = read_json(layout.annotations), [], []
+    pictures = Records("image", content["images"], faults)
+    annotations = OfImage("annotation", content["annotations"], faults)
+    categories = Records("category", content["categories"], faults)
+    images, place_of = read_images(pictures, layout.images)
+    classes = read_panoptic_classes(categories, remarks)
+    files = read_files(annotations, pictures, place_of, layout.segments)
+    records = OfImage("segment", all_segments(annotations), faults)
+    ids = records.column("id", is_segment_id, f"a whole number from 1 to {LARGEST_ID}")
+    owners = [record.get("image_id") for record in records.records]
+    records.unique("id", [None if i is None else (str(owner), i) for owner, i in zip(owners, ids)])
+    owner, segments = read_objects(records, images, place_of, classes, False, remarks)
+    if faults:
+        raise DatasetError(str(layout.annotations), faults)
+    if masks:
+        segments = replace(segments, segmentations=[Segment(files[o], i) for o, i in zip(owners, ids)])
+    order = np.argsort(owner, kind="stable")
+    segments, starts = segments.rows(order), np.searchsorted(owner[order], np.arange(len(images) + 1))
+    # The reference code trains on crowds, too, and measures boxes from the first to the last pixel of a segment, which
+    # is one less than COCO's width and height.
+    objects = replace(segments, boxes=np.maximum(segments.boxes - [0, 0, 1, 1], 0),
+                      iscrowd=np.zeros(len(segments), bool))
+    return PanopticIndex(layout, segments, layout.annotations.stem, classes, images, objects, starts, remarks)
+
+
+class OfImage(Records):
+    """Records that are called by their picture, in which alone their ids are unique."""
+
+    def name(self, position: int) -> str:
+        record = self.records[position]
+        number = f" {record['id']}" if columns.is_id(record.get("id")) else ""
+        return f"{self.kind}{number} of image {columns.shortened(record.get('image_id'))}"
+
+
+def is_segment_id(value) -> bool:
+    return columns.is_id(value) and 1 <= value <= LARGEST_ID
+
+
+def all_segments(annotations: Records) -> list:
+    """The segments of all pictures, each with the id of its picture."""
+    return [{**segment, "image_id": record.get("image_id")} if type(segment) is dict else segment
+            for record in annotations.records if type(record.get("segments_info")) is list
+            for segment in record["segments_info"]]
+
+
+def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
+    """The categories. Noted are ids that the model has no class for, and things numbered as stuff or the reverse."""
+    flags = records.column("isthing", columns.is_flag, "0 or 1")
+    for position, (record, thing) in enumerate(zip(records.records, flags)):
+        number = record.get("id")
+        if not columns.is_category_id(number) or thing is None:
+            continue
+        if not 0 <= number < NUM_CLASSES:
+            records.fault(position, f"id is not below {NUM_CLASSES}", "Renumber it.")
+        elif bool(thing) != is_thing(number):
+            rule = f"things have ids up to {LARGEST_THING} and stuff has larger ones"
+            records.fault(position, f"isthing is {int(thing)}, but {rule}", "Renumber it.")
+    return replace(read_classes(records, remarks), num_classes=NUM_CLASSES)
+
+
+def read_files(records: Records, pictures: Records, place_of: dict[int, int], folder: Path) -> dict[int, str]:
+    """{image id: file of its segments}. Every picture must have one annotation."""
+    owners = records.column("image_id", columns.is_id, "an integer from 0")
+    records.unique("image_id", owners)
+    records.known("image_id", owners, place_of, "an image")
+    records.column("segments_info", lambda value: type(value) is list, "a list of segments")
+    names = records.column("file_name", columns.is_text, "the name of a file")
+    listings: dict[str, frozenset[str]] = {}
+    for position, name in enumerate(names):
+        if name is not None:
+            check_file(records, position, name, str(folder), listings)
+    for without in place_of.keys() - set(owners):
+        pictures.fault(place_of[without], "has no annotation", "Add its segments or remove it.")
+    return {owner: str(folder / name) for owner, name in zip(owners, names) if name is not None}
