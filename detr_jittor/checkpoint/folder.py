@@ -11,7 +11,7 @@ from detr_jittor.errors import DetrError
 
 SUFFIXES = (".pkl", ".pth")
 # What a new run would overwrite, besides the checkpoints of its own framework.
-RESULTS = ("log.txt", "eval_summary.txt", "config.json", "eval.json", "tensorboard",
+RESULTS = ("log.txt", "eval_summary.txt", "config.json", "eval.json", "tensorboard", "panoptic_eval",
            "training_loss_comparison.png", "performance_comparison.png")
 
 

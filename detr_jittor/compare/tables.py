@@ -8,7 +8,8 @@ from detr_jittor.config import OPTIONS, Config
 from detr_jittor.report.page import Table
 
 TWINS = ["Jittor", "PyTorch"]
-AP_NOTES = {"test": "The best epoch is each run's own, chosen by this very AP: flattering, but alike for both.",
+AP_NOTES = {"test": "The best epoch is each run's own, chosen by this very AP: flattering, but alike for both. "
+                    "Epochs count from 0.",
             "train_eval": "Pictures that the twins were trained on, without augmentation and in evaluation mode."}
 LOSSES = {"train_loss": "training mode", "train_eval_loss": "evaluation mode, training pictures",
           "test_loss": "evaluation mode, held-out pictures"}
@@ -17,8 +18,8 @@ COSTS = {"step_seconds": ("a training step, median of the epochs (s)", "{:.3f}")
          "train_seconds": ("training in all (s)", "{:.0f}"),
          "evaluation_seconds": ("evaluation in all (s)", "{:.0f}"),
          "peak_memory_mb": ("peak memory of the process (MB)", "{:.0f}")}
-LOSS_NOTE = ("Training mode: the mean over an epoch's steps, augmented, with dropout, while the weights move. "
-             "Evaluation mode: after the epoch, without augmentation and dropout. First and last: epochs that have it.")
+LOSS_NOTE = ("Training mode: the mean over an epoch's steps, with augmentation and dropout, while the weights move. "
+             "Evaluation mode: after an epoch that was evaluated, without either.")
 COST_NOTE = ("One after another on the same machine, each run in a process of its own. Steps include the wait for "
              "their pictures; training in all includes compiling at first use, but not the start of the process.")
 

@@ -59,3 +59,13 @@ def test_the_overview_imports_no_framework():
             "print(sorted({'jittor', 'torch', 'numpy', 'scipy'} & sys.modules.keys()))")
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_leaves():
+    """`detr-jittor … | head`: no traceback when nobody reads any more."""
+    program = ("import sys, detr_jittor.cli.convert as c; from detr_jittor.__main__ import main; "
+               "c.run = lambda args: [print('x' * 1000) for _ in range(10_000)]; sys.exit(main(['convert', 'a', 'b']))")
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait() == 141 and process.stderr.read() == b""

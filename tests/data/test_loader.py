@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from detr_jittor.config import Config, DataConfig
+from detr_jittor.data import pool
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.pool import AHEAD
@@ -184,11 +186,10 @@ def test_sizes_that_cannot_be(dataset):
 
 @pytest.fixture
 def running(dataset):
-    """A loader whose two workers have made batches already; it waits for them no longer than two seconds."""
+    """A loader whose two workers have made batches already."""
     loader = Loader(index_of(dataset), options(2), 1, True, 42)
     for _ in loader.epoch(0):
         pass
-    loader.pool.patience = 2
     yield loader
     loader.close()
 
@@ -213,12 +214,41 @@ def test_a_worker_killed_in_mid_epoch_is_noticed(running):
 
 
 def test_a_hanging_worker_is_noticed(running):
+    running.pool.patience = 2
     os.kill(running.pool.workers[1].process.pid, signal.SIGSTOP)
     start = time.monotonic()
     with pytest.raises(DetrError, match="has not answered for 2 s") as caught:
         list(running.epoch(1))
     assert ".jpg" in str(caught.value) and 1.5 < time.monotonic() - start < 30
     assert alive(running) == []
+
+
+def test_a_worker_that_computes_without_end_is_noticed(running, monkeypatch):
+    running.pool.patience = 20
+    used = iter(range(0, 1000, 3))
+    monkeypatch.setattr(pool, "cpu_time", lambda worker: float(next(used)))
+    os.kill(running.pool.workers[1].process.pid, signal.SIGSTOP)  # it answers no more, and seems to compute
+    with pytest.raises(DetrError, match="has not answered"):
+        list(running.epoch(1))
+    assert next(used) >= 20
+
+
+def test_a_worker_whose_turn_seldom_comes_is_waited_for(running, monkeypatch):
+    running.pool.patience = 2
+    used = iter(np.arange(1, 100) * 0.01)
+    monkeypatch.setattr(pool, "cpu_time", lambda worker: float(next(used)))
+    stopped = running.pool.workers[1].process.pid
+    os.kill(stopped, signal.SIGSTOP)
+    threading.Timer(4, os.kill, (stopped, signal.SIGCONT)).start()
+    assert len(list(running.epoch(1))) == 7
+
+
+def test_processor_time_is_that_of_the_worker(running):
+    worker = running.pool.workers[0]
+    times = psutil.Process(worker.process.pid).cpu_times()
+    assert pool.cpu_time(worker) > 0.02 and abs(pool.cpu_time(worker) - times.user - times.system) < 0.1
+    running.close()
+    assert pool.cpu_time(worker) == 0
 
 
 def test_an_error_of_ours_in_a_worker_is_not_hidden(running):
@@ -228,7 +258,6 @@ def test_an_error_of_ours_in_a_worker_is_not_hidden(running):
 
 
 def test_interrupts_are_the_parents_business(running):
-    running.pool.patience = 60
     for worker in running.pool.workers:
         os.kill(worker.process.pid, signal.SIGINT)
         os.kill(worker.process.pid, signal.SIGTERM)
@@ -245,6 +274,7 @@ def test_closing_ends_the_workers(running):
 PARENT = """
 import sys
 from detr_jittor.config import Config
+from detr_jittor.data import pool
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 index = CocoIndex.read(sys.argv[1], sys.argv[2])

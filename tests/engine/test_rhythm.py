@@ -66,8 +66,8 @@ def test_training_pictures_are_evaluated_without_augmentation(config):
     (root / "val2017").symlink_to("train2017")
     six(root)
     summary = engine.evaluate(config.replace(resume=str(Path(config.run.output_dir) / "checkpoint.pkl")))
-    assert summary.stats == record["train_eval_coco_eval_bbox"]
-    assert summary.stats != record["test_coco_eval_bbox"]
+    assert summary.bbox.stats == record["train_eval_coco_eval_bbox"]
+    assert summary.bbox.stats != record["test_coco_eval_bbox"]
 
 
 def six(root: Path) -> None:

@@ -99,7 +99,7 @@ def test_evaluation_gives_the_ap_of_the_run(config):
     out = Path(config.run.output_dir)
     last = read_log(out / "log.txt")[-1]["test_coco_eval_bbox"]
     for file in ("checkpoint.pkl", "checkpoint_previous.pkl"):
-        assert engine.evaluate(config.replace(resume=str(out / file))).stats == last
+        assert engine.evaluate(config.replace(resume=str(out / file))).bbox.stats == last
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 19])
