@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from detr_jittor.config import ModelConfig
 from detr_jittor.jt.backbone import Joiner
-from detr_jittor.jt.layers import Linear
+from detr_jittor.jt.layers import Conv1x1, Linear
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.transformer import Transformer
 
@@ -35,7 +35,7 @@ class DETR(nn.Module):
         self.bbox_embed = MLP(dim, dim, 4, 3)
         self.query_embed = nn.Embedding(config.num_queries, dim)
         backbone = Joiner(config)
-        self.input_proj = nn.Conv2d(backbone.num_channels, dim, 1)
+        self.input_proj = Conv1x1(backbone.num_channels, dim)
         self.backbone = backbone
 
     def execute(self, images, mask):

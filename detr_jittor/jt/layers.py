@@ -18,6 +18,21 @@ class Linear(nn.Module):
         return kernels.linear(x, self.weight, self.bias, relu)
 
 
+class Conv1x1(nn.Module):
+    """A 1×1 convolution with a bias: a linear layer over the channels."""
+
+    def __init__(self, inputs: int, outputs: int):
+        self.weight = jt.zeros((outputs, inputs, 1, 1))
+        self.bias = jt.zeros((outputs,))
+
+    def execute(self, x):
+        """[B, C, H, W] → [B, C', H, W]"""
+        b, c, h, w = x.shape
+        rows = x.reshape(b, c, h * w).transpose(0, 2, 1)  # [B, H·W, C]
+        y = kernels.linear(rows, self.weight.reshape(-1, c), self.bias)
+        return y.transpose(0, 2, 1).reshape(b, -1, h, w)
+
+
 class LayerNorm(nn.Module):
     def __init__(self, dim: int):
         self.weight = jt.ones((dim,))

@@ -9,13 +9,13 @@ class Attention(jt.Function):
         b, lq, _ = q.shape
         mask = [] if mask is None else [mask]
         numbers = nheads, p, key, len(mask)
-        y, logs = run("attention", [q, k, v, *mask], [q.shape, (b, nheads, lq)], *numbers)
-        self.saved = q, k, v, y, logs, mask, numbers
+        y, sums = run("attention", [q, k, v, *mask], [q.shape, (b, nheads, lq, 2)], *numbers)
+        self.saved = q, k, v, y, sums, mask, numbers
         return y
 
     def grad(self, dy):
-        q, k, v, y, logs, mask, numbers = self.saved
-        grads = run("attention_backward", [q, k, v, y, logs, dy, *mask], [q.shape, k.shape, v.shape], *numbers)
+        q, k, v, y, sums, mask, numbers = self.saved
+        grads = run("attention_backward", [q, k, v, y, sums, dy, *mask], [q.shape, k.shape, v.shape], *numbers)
         return *(g if self.input_mask[i] >= 0 else None for i, g in enumerate(grads)), None, None, None, None
 
 

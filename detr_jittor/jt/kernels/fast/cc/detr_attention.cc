@@ -1,7 +1,8 @@
 // Scaled dot-product attention over heads, with a key padding mask and dropout on the weights.
 //
 // Each head is worked through in tiles of queries, so that its scores stay in the cache and are never stored: the
-// backward pass makes them again from the queries, the keys and the logarithm of each row's sum.
+// backward pass makes them again from the queries, the keys, and each row's largest score and sum of exponentials (not
+// their one logarithm: its rounding alone would be an error of 2e-7 in all weights of the row).
 #include <omp.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 
 namespace detr {
 
-// eˣ for x ≤ 0 to 1.1 units in the last place; 0 below -87.3. Range reduction by ln 2 and a polynomial (Cephes, expf).
+// eˣ for x ≤ 0 to 1.1 units in the last place; 0 below -87.3. Reduction by ln 2 and a polynomial (Cephes, expf).
 #pragma omp declare simd
 static inline float exp_negative(float x) {
     float clamped = x < -87.3f ? -87.3f : x;
@@ -30,6 +31,8 @@ static inline float exp_negative(float x) {
     power.bits = (static_cast<int32_t>(n) + 127) << 23;
     return x < -87.3f ? 0.f : e * power.value;
 }
+
+static const int64_t part = 48;  // of a sum over queries or keys, see gemm
 
 struct Attention {
     int64_t b, lq, lk, d, heads, dh, tile, tiles;
@@ -85,12 +88,12 @@ static float exponentials(float* s, int64_t n, float shift) {
     return sum;
 }
 
-// in: q, k, v, [mask]; out: y [B, Lq, D], [log-sum-exp [B, heads, Lq], for the backward pass].
-// numbers: heads, p, key, has mask. Where every key is ignored, y is zero and the log-sum-exp infinite.
+// in: q, k, v, [mask]; out: y [B, Lq, D], [largest score and 1 / sum of exponentials [B, heads, Lq, 2], for the
+// backward pass]. numbers: heads, p, key, has mask. Where every key is ignored, y and both of these are zero.
 DETR_KERNEL(attention) {
     Attention a(call);
     float* y = call.out[0].f32();
-    float* logs = call.out.size() > 1 ? call.out[1].f32() : nullptr;
+    float* sums = call.out.size() > 1 ? call.out[1].f32() : nullptr;
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * a.tile * a.lk);
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t bh = 0; bh < a.b * a.heads; bh++)
@@ -106,8 +109,8 @@ DETR_KERNEL(attention) {
                 float highest = row_max(w, a.lk);
                 bool empty = highest == -std::numeric_limits<float>::infinity() && a.ignored;
                 float sum = empty ? 0.f : exponentials(w, a.lk, highest), inverse = 1 / sum;
-                if (empty) std::fill(w, w + a.lk, inverse = 0.f);
-                if (logs) logs[row] = empty ? std::numeric_limits<float>::infinity() : highest + std::log(sum);
+                if (empty) std::fill(w, w + a.lk, highest = inverse = 0.f);
+                if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse;
                 uint32_t index = a.index(row);
                 if (a.drops) {
 #pragma omp simd
@@ -119,7 +122,7 @@ DETR_KERNEL(attention) {
                 }
             }
             gemm('N', 'N', rows, a.dh, a.lk, s, a.lk, a.keys(a.v, batch, head), a.d, 0.f,
-                 y + (batch * a.lq + first) * a.d + head * a.dh, a.d);
+                 y + (batch * a.lq + first) * a.d + head * a.dh, a.d, 1.f, part);
         }
 }
 
@@ -127,7 +130,7 @@ DETR_KERNEL(attention) {
 static void backward_tile(const Attention& a, const Call& call, int64_t batch, int64_t head, int64_t first, float* s,
                           float* ds) {
     int64_t rows = std::min(a.tile, a.lq - first), lk = a.lk;
-    const float *y = a.queries(call.in[3].f32(), batch, head, first), *logs = call.in[4].f32();
+    const float *y = a.queries(call.in[3].f32(), batch, head, first), *sums = call.in[4].f32();
     const float* dy = a.queries(call.in[5].f32(), batch, head, first);
     a.scores(batch, head, first, rows, s);
     gemm('N', 'T', rows, lk, a.dh, dy, a.d, a.keys(a.v, batch, head), a.d, 0.f, ds, lk);
@@ -136,31 +139,36 @@ static void backward_tile(const Attention& a, const Call& call, int64_t batch, i
         int64_t row = a.row(batch, head, first + i);
         uint32_t index = a.index(row);
         a.cut_ignored(batch, w);
-        // Where every key is ignored the log-sum-exp is infinite, and all weights become zero here.
-        exponentials(w, lk, std::isinf(logs[row]) ? std::numeric_limits<float>::max() : logs[row]);
+        exponentials(w, lk, sums[2 * row]);
+        float inverse = sums[2 * row + 1];
         for (int64_t c = 0; c < a.dh; c++) dot += y[i * a.d + c] * dy[i * a.d + c];
         if (a.drops) {
 #pragma omp simd
             for (int64_t j = 0; j < lk; j++) {
                 float factor = a.dropout.factor(index + static_cast<uint32_t>(j));
-                dw[j] = w[j] * (dw[j] * factor - dot) * a.scale;
-                w[j] *= factor;
+                float weight = w[j] * inverse;
+                dw[j] = weight * (dw[j] * factor - dot) * a.scale;
+                w[j] = weight * factor;
             }
         } else {
 #pragma omp simd
-            for (int64_t j = 0; j < lk; j++) dw[j] = w[j] * (dw[j] - dot) * a.scale;
+            for (int64_t j = 0; j < lk; j++) {
+                w[j] *= inverse;
+                dw[j] = w[j] * (dw[j] - dot) * a.scale;
+            }
         }
     }
     float *dq = call.out[0].f32(), *dk = call.out[1].f32(), *dv = call.out[2].f32();
     float beta = first ? 1.f : 0.f;
     gemm('N', 'N', rows, a.dh, lk, ds, lk, a.keys(a.k, batch, head), a.d, 0.f,
-         const_cast<float*>(a.queries(dq, batch, head, first)), a.d);
+         const_cast<float*>(a.queries(dq, batch, head, first)), a.d, 1.f, part);
     gemm('T', 'N', lk, a.dh, rows, ds, lk, a.queries(a.q, batch, head, first), a.d, beta,
-         const_cast<float*>(a.keys(dk, batch, head)), a.d);
-    gemm('T', 'N', lk, a.dh, rows, s, lk, dy, a.d, beta, const_cast<float*>(a.keys(dv, batch, head)), a.d);
+         const_cast<float*>(a.keys(dk, batch, head)), a.d, 1.f, part);
+    gemm('T', 'N', lk, a.dh, rows, s, lk, dy, a.d, beta, const_cast<float*>(a.keys(dv, batch, head)), a.d, 1.f,
+         part);
 }
 
-// in: q, k, v, y, log-sum-exp, dy, [mask]; out: dq, dk, dv. numbers as above.
+// in: q, k, v, y, largest scores and sums, dy, [mask]; out: dq, dk, dv. numbers as above.
 DETR_KERNEL(attention_backward) {
     Attention a(call);
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * 2 * a.tile * a.lk);

@@ -27,13 +27,14 @@ DETR_KERNEL(layer_norm) {
 #pragma omp parallel for
     for (int64_t i = 0; i < rows; i++) {
         const float* x = call.in[0].f32() + i * d;
-        float *y = call.out[0].f32() + i * d, sum = 0, squares = 0;
+        float* y = call.out[0].f32() + i * d;
+        double sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < d; j++) sum += x[j];
-        float mean = sum / d;
+        float mean = static_cast<float>(sum / d);
 #pragma omp simd reduction(+ : squares)
-        for (int64_t j = 0; j < d; j++) squares += (x[j] - mean) * (x[j] - mean);
-        float inverse = 1 / std::sqrt(squares / d + 1e-5f);
+        for (int64_t j = 0; j < d; j++) squares += static_cast<double>((x[j] - mean) * (x[j] - mean));
+        float inverse = static_cast<float>(1 / std::sqrt(squares / d + 1e-5));
 #pragma omp simd
         for (int64_t j = 0; j < d; j++) y[j] = (x[j] - mean) * inverse * weight[j] + bias[j];
         if (statistics) statistics[2 * i] = mean, statistics[2 * i + 1] = inverse;
@@ -44,36 +45,35 @@ DETR_KERNEL(layer_norm) {
 DETR_KERNEL(layer_norm_backward) {
     int64_t rows = call.in[0].rows(), d = call.in[0].last(), threads = omp_get_max_threads();
     const float *weight = call.in[1].f32(), *statistics = call.in[2].f32();
-    float* partial = scratch(Scratch::partial, threads * 2 * d);  // dweight and dbias of each thread
-    std::fill(partial, partial + threads * 2 * d, 0.f);
+    std::vector<double> partial(threads * 2 * d);  // dweight and dbias of each thread: sums of many rows
 #pragma omp parallel
     {
-        float *dw = partial + omp_get_thread_num() * 2 * d, *db = dw + d;
+        double *dw = partial.data() + omp_get_thread_num() * 2 * d, *db = dw + d;
 #pragma omp for
         for (int64_t i = 0; i < rows; i++) {
             const float *x = call.in[0].f32() + i * d, *dy = call.in[3].f32() + i * d;
             float *dx = call.out[0].f32() + i * d, mean = statistics[2 * i], inverse = statistics[2 * i + 1];
-            float sum = 0, dot = 0;
+            double sum = 0, dot = 0;
 #pragma omp simd reduction(+ : sum, dot)
             for (int64_t j = 0; j < d; j++) {
-                float normal = (x[j] - mean) * inverse;
-                sum += dy[j] * weight[j];
-                dot += dy[j] * weight[j] * normal;
+                float normal = (x[j] - mean) * inverse, weighted = dy[j] * weight[j];
+                sum += weighted;
+                dot += weighted * normal;
                 dw[j] += dy[j] * normal;
                 db[j] += dy[j];
             }
-            sum /= d, dot /= d;
+            float along = static_cast<float>(sum / d), across = static_cast<float>(dot / d);
 #pragma omp simd
             for (int64_t j = 0; j < d; j++)
-                dx[j] = inverse * (dy[j] * weight[j] - sum - (x[j] - mean) * inverse * dot);
+                dx[j] = inverse * (dy[j] * weight[j] - along - (x[j] - mean) * inverse * across);
         }
     }
-    for (int64_t k = 0; k < 2; k++) {
-        float* total = call.out[1 + k].f32();
-        std::fill(total, total + d, 0.f);
-        for (int64_t t = 0; t < threads; t++)
-            for (int64_t j = 0; j < d; j++) total[j] += partial[(2 * t + k) * d + j];
-    }
+    for (int64_t k = 0; k < 2; k++)
+        for (int64_t j = 0; j < d; j++) {
+            double total = 0;
+            for (int64_t t = 0; t < threads; t++) total += partial[(2 * t + k) * d + j];
+            call.out[1 + k].f32()[j] = static_cast<float>(total);
+        }
 }
 
 void forget_packed(int64_t id);

@@ -1,6 +1,4 @@
 // Linear layers, alone and as the feed-forward pair with ReLU and dropout between them.
-#include <omp.h>
-
 #include <algorithm>
 
 #include "detr_gemm.h"
@@ -18,15 +16,16 @@ static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x,
     if (dx) gemm('N', 'N', rows, k, n, dy, n, w, k, 0.f, dx, k);
     if (dw) gemm('T', 'N', n, k, rows, dy, n, x, k, 0.f, dw, k);
     if (!db) return;
-#pragma omp parallel
-    {
-        // Columns in chunks of a cache line, so that threads do not share any.
-        int64_t chunks = (n + 15) / 16, threads = omp_get_num_threads(), me = omp_get_thread_num();
-        int64_t first = chunks * me / threads * 16, last = std::min(chunks * (me + 1) / threads * 16, n);
-        std::fill(db + first, db + std::max(first, last), 0.f);
+    // Columns in chunks of a cache line, so that threads do not share any. In float64: a bias is the sum of many rows.
+    int64_t chunks = (n + 15) / 16;
+#pragma omp parallel for
+    for (int64_t c = 0; c < chunks; c++) {
+        double sums[16] = {};
+        int64_t first = c * 16, width = std::min<int64_t>(16, n - first);
         for (int64_t i = 0; i < rows; i++)
 #pragma omp simd
-            for (int64_t j = first; j < last; j++) db[j] += dy[i * n + j];
+            for (int64_t j = 0; j < width; j++) sums[j] += dy[i * n + first + j];
+        for (int64_t j = 0; j < width; j++) db[first + j] = static_cast<float>(sums[j]);
     }
 }
 

@@ -1,4 +1,4 @@
-// 3×3 convolutions with stride 1 by Winograd's minimal filtering F(2×2, 3×3) (arXiv 1509.09308, section 4.1):
+// Gradients of 3×3 convolutions with stride 1 by minimal filtering F(2×2, 3×3) (arXiv 1509.09308, section 4.1):
 // 16 products for 2×2 outputs where the direct way takes 36.
 #pragma once
 #include <cstdint>
@@ -16,13 +16,8 @@ struct Plane {
 
 bool has_winograd(int64_t ci, int64_t co);
 
-// The filters of `weight` [Co, Ci, 3, 3], times scale[co], transformed. With `turned` they are those of the gradient:
-// turned by 180°, input and output channels exchanged.
-void winograd_weights(const float* weight, const float* scale, int64_t co, int64_t ci, bool turned, float* filters);
-
-// y = relu(conv(x) + shift + residual) in blocked layout; shift and residual may be null.
-void winograd_convolution(const Plane& p, const float* x, const float* filters, const float* shift,
-                          const float* residual, bool relu, float* y);
+// The gradient of x for the output gradient dy, in blocked layout; weight [Co, Ci, 3, 3], times scale[co].
+void winograd_backward_data(const Plane& p, const float* dy, const float* weight, const float* scale, float* dx);
 
 // The gradient of `weight` [Co, Ci, 3, 3] for the output gradient dy, times scale[co].
 void winograd_backward_weights(const Plane& p, const float* x, const float* dy, const float* scale, float* dweight);
