@@ -110,6 +110,8 @@ class RunConfig:
     dist_url: str = option("env://", "where the processes meet")
     dropout_masks: str = option("native", "dropout masks of the PyTorch twin: its own random numbers, or those that "
                                 "the Jittor twin makes, so that runs can be compared (added)", ("native", "shared"))
+    precision: str = option("float32", "what is multiplied: float32, or bf16 with float32 weights and sums (added)",
+                            ("float32", "bf16"))
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
 
 

@@ -39,6 +39,8 @@ def model_rules(config: Config):
     yield (m.masks and (m.hidden_dim % 128 or m.nheads % 8), f"--masks needs a --hidden_dim divisible by 128 and "
            f"--nheads by 8, for the group norms of the mask head, not {m.hidden_dim} and {m.nheads}.",
            "The paper has 256 and 8.")
+    yield m.masks and config.run.precision == "bf16", "--masks and --precision bf16 do not go together.", \
+        "Leave out --precision."
 
 
 def training_rules(config: Config):

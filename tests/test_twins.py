@@ -1,5 +1,7 @@
 """Both twins from the same weights on the same batches: they must train alike and read each other's states."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small import NUM_CLASSES, SMALL, small_batch, small_state
@@ -112,3 +114,26 @@ def test_published_parameter_counts(cls, backbone, trainable, total):
     everything = config.replace(backbone_norm="batch")  # trains what there is to train, its own norms too
     norms = sum(size for n, size in sizes.items() if is_trained(n, everything) and (".bn" in n or "downsample.1" in n))
     assert sum(size for n, size in sizes.items() if is_trained(n, everything)) - norms == total
+
+
+def test_bf16_is_no_farther_from_the_truth_than_autocast():
+    """Outputs and a step's gradient norm in bf16. Measured: Jittor multiplies convolutions alone in bfloat16, autocast
+    linear layers too."""
+    batch, half = small_batch(3), SMALL.replace(precision="bf16")
+    if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+        with pytest.raises(DetrError, match="AVX512-BF16"):
+            JittorTwin(half, NUM_CLASSES)
+        return
+    truth = PyTorchTwin(SMALL, NUM_CLASSES)
+    state = small_state(truth)
+    truth.load(state)
+    wanted = truth.predict(batch).logits
+    errors = []
+    for cls in (JittorTwin, PyTorchTwin):
+        twin = cls(half, NUM_CLASSES)
+        twin.load(state)
+        errors.append(relative(twin.predict(batch).logits, wanted))
+        losses = [twin.train_step(batch, step, 1.0)["loss"] for step in range(5)]
+        assert losses[-1] < losses[0]
+    JittorTwin(SMALL, NUM_CLASSES)  # float32 again, for the tests that follow
+    assert 1e-4 < errors[0] < errors[1] < 0.2

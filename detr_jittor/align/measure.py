@@ -80,7 +80,7 @@ def compare(name: str, jittor, pytorch, truth, scale: float | None = None, floor
 
 
 def within(ours: float, theirs: float, floor: str) -> bool:
-    return ours <= max(tolerance("factor") * theirs, tolerance(floor))
+    return bool(ours <= max(tolerance("factor") * theirs, tolerance(floor)))
 
 
 def error_of(x: np.ndarray, truth: np.ndarray, scale: float) -> Error:

@@ -44,7 +44,7 @@ class Trial:
             config: resolved (no "auto", num_classes known), with a dataset.
             state: the weights, with or without AdamW's moments; None: random ones.
         """
-        self.config = config.replace(dropout_masks="shared", num_workers=0)
+        self.config = config.replace(dropout_masks="shared", num_workers=0, precision="float32")
         self.plan, self.command = plan, command
         self.witnesses: dict[str, Witness] = {}
         self.empty: set[str] = set()  # those that do not have the trial's weights yet

@@ -1,4 +1,4 @@
-"""A twin in a process of its own, asked through a pipe, so that neither framework's settings reach the other's.
+"""A twin in a process of its own, asked through shared memory, so that neither framework's settings reach the other's.
 
 The same for the PyTorch twin in float64 and with one thread. The parent process imports no framework.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from detr_jittor.align.plant import Fault, plant
 from detr_jittor.config import Config
+from detr_jittor.data import transport
 from detr_jittor.errors import DetrError
 from detr_jittor.recorder import Gradients
 from detr_jittor.types import Batch, Detections, Outputs, State
@@ -63,9 +64,9 @@ class Witness:
     def ask(self, method: str, *args, **options):
         """Errors: WitnessError for whatever goes wrong over there, DetrError for a fault of the input."""
         try:
-            self.connection.send((method, args, options))
-            answer = self.connection.recv()
-        except (EOFError, OSError):
+            transport.send(self.connection, (method, args, options))
+            answer = transport.receive(self.connection)
+        except (EOFError, OSError, RuntimeError):
             raise WitnessError(f"the {self.name} process ended without an answer to {method}") from None
         if isinstance(answer, Exception):
             raise answer
@@ -86,8 +87,8 @@ def serve(connection, role: Role, config: Config, num_classes: int) -> None:
     with closing(connection):
         while True:
             try:
-                method, args, options = connection.recv()
-            except EOFError:
+                method, args, options = transport.receive(connection)
+            except (EOFError, OSError, RuntimeError):
                 return
             try:
                 answers = answers or Answers(role, config, num_classes)
@@ -97,7 +98,7 @@ def serve(connection, role: Role, config: Config, num_classes: int) -> None:
             except Exception as error:
                 line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
                 answer = WitnessError(line[:300], traceback.format_exc())
-            connection.send(answer)
+            transport.send(connection, answer)
 
 
 class Answers:

@@ -8,7 +8,8 @@ from detr_jittor.engine.start import find_checkpoint
 
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
 NOT_INHERITED = ("framework", "output_dir", "device", "resume", "save_every_steps", "start_epoch", "eval",
-                 "frozen_weights", "world_size", "dist_url", "plain", "num_workers", "max_steps", "max_bad_images")
+                 "frozen_weights", "world_size", "dist_url", "precision", "plain", "num_workers", "max_steps",
+                 "max_bad_images")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,7 @@ class JittorTwin:
     def __init__(self, config: Config, num_classes: int):
         self.config = config
         self.device = choose_device(config.run.device)
-        self.kernels = kernels.use(config.run.plain)
+        self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
         self.criterion = Criterion(config.loss, num_classes)
         weights = self.model.state_dict()

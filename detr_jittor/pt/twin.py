@@ -25,6 +25,7 @@ class PyTorchTwin:
     def __init__(self, config: Config, num_classes: int):
         self.config = config
         self.device = choose_device(config.run.device)
+        self.bfloat16 = config.run.precision == "bf16"
         torch.manual_seed(config.run.seed)
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes).to(self.device)
         self.criterion = Criterion(config.loss, num_classes)
@@ -50,8 +51,10 @@ class PyTorchTwin:
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
         dtype = next(self.model.parameters()).dtype
-        return self.model(torch.as_tensor(batch.images, dtype=dtype, device=self.device),
-                          torch.as_tensor(batch.mask, device=self.device))
+        images = torch.as_tensor(batch.images, dtype=dtype, device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device))
+        return logits.to(dtype), boxes.to(dtype), *seen
 
     def losses(self, batch: Batch, indices=None):
         """(names, values, weighted sum, outputs) of one batch, with gradients"""
