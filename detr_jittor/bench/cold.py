@@ -19,6 +19,12 @@ def without_operators(home: Path, scratch: Path) -> None:
         key.write_text(key.read_text().replace(str(source), str(target)))
 
 
+def environment(home: Path) -> dict[str, str | None]:
+    """Variables of a process that is to use it. Not JITTOR_HOME: the processes with which Jittor compiles would write
+    that into the user's own home, and every later run would obey it."""
+    return {"HOME": str(home), "JITTOR_HOME": None}
+
+
 def operators(folder: str, names: list[str]) -> list[str]:
     """What is left out of a folder."""
     if Path(folder).name == "jit":

@@ -32,7 +32,7 @@ class Group:
         self.failures: dict[str, str] = {}  # who dropped out, and why
 
     def add(self, key: str, config: Config, num_classes: int, model: bytes | str | None = None,
-            environment: dict[str, str] | None = None) -> None:
+            environment: dict[str, str | None] | None = None) -> None:
         """Start one. Args: model: of an engine, the exported model, or why there is none."""
         rival = RIVALS[key]
         if reason := rival.absent() or (model if isinstance(model, str) else ""):
@@ -45,7 +45,7 @@ class Group:
     def add_limit(self) -> None:
         self.start(LIMIT, LimitTask)
 
-    def start(self, key: str, task: type, *args, environment: dict[str, str] | None = None) -> None:
+    def start(self, key: str, task: type, *args, environment: dict[str, str | None] | None = None) -> None:
         variables = {"OMP_NUM_THREADS": str(self.threads), **(environment or {})}
         self.workers[key] = Worker(key, task, *args, environment=variables)
 

@@ -22,19 +22,22 @@ class WorkerError(Exception):
 class Worker:
     """The parent's end: `worker.ask("infer", "480×640")` calls that method of the task over there."""
 
-    def __init__(self, name: str, task: type, *args, environment: dict[str, str] | None = None):
+    def __init__(self, name: str, task: type, *args, environment: dict[str, str | None] | None = None):
         """
         Args:
             task, args: made in the process, when it is asked for the first time.
-            environment: variables that only this process has.
+            environment: variables that only this process has, or with None has not.
         """
         context = multiprocessing.get_context("spawn")
         self.name = name
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, task, args), daemon=True)
         before = dict(os.environ)
-        os.environ.update(environment or {})
         try:
+            for variable, value in (environment or {}).items():
+                os.environ.pop(variable, None)
+                if value is not None:
+                    os.environ[variable] = value
             self.process.start()
         finally:
             os.environ.clear()

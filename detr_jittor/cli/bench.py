@@ -48,7 +48,7 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
     """Measure, tell each row as it is done, and write the report. Returns: 0."""
     make_folder(folder)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         benched = Bench(pictures(config, plan, Path(scratch) / "pictures"), plan, threads(), tell, Path(scratch))
         rows = benched.run()
     limits = [2 * LIMIT_SIDE**3 / seconds / 1e9 for seconds in benched.limits]
