@@ -12,7 +12,8 @@ OURS = "detr_"  # how the files of our own kernels begin, after what Jittor puts
 
 
 def without_operators(home: Path, scratch: Path) -> None:
-    """Make `scratch` such a home, from the one in use."""
+    """Make `scratch` such a home, from the one in use. A few generated files hold the name of their folder; the next
+    import compiles those, and no more, anew."""
     source, target = (place / ".cache" / "jittor" for place in (home, scratch))
     shutil.copytree(source, target, symlinks=True, ignore=operators)
     for key in target.rglob("*.key"):  # the commands name the folder

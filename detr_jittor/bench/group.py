@@ -61,10 +61,13 @@ class Group:
             self.fail(key, str(error))
             return None
 
-    def fail(self, key: str, reason: str) -> None:
-        self.failures[key] = reason
+    def leave(self, key: str) -> None:
         if key in self.workers:
             self.workers.pop(key).close()
+
+    def fail(self, key: str, reason: str) -> None:
+        self.failures[key] = reason
+        self.leave(key)
         title = RIVALS[key].title if key in RIVALS else key
         self.tell(f"    {title}: not measured: {reason}")
 

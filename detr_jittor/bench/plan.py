@@ -22,11 +22,14 @@ class Plan:
     run_pictures: int = 16
     demo_runs: bool = True  # begin the demo's training, to tell how long all of it takes
     seconds: float | None = None  # stop measuring after that
+    left_out: str = ""  # what the plan does without, in words
 
 
 FULL = Plan()
 QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, varying=5, demo_rounds=10,
-             starts=2, without_operators=False, stages=False, run_rounds=0, demo_runs=False, seconds=285)
+             starts=2, without_operators=False, stages=False, run_rounds=0, demo_runs=False, seconds=285,
+             left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, the start with operators "
+                      "not yet compiled, an epoch and an evaluation of real pictures, the demo's whole run")
 
 # Sizes of two pictures that share a batch, none of them the fixed size.
 VARYING: tuple[tuple[Size, Size], ...] = (

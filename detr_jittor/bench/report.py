@@ -62,6 +62,8 @@ def about(conditions: dict) -> list[str]:
     if conditions["differences"]:
         told = ", ".join(f"{name} {value:.1e}" for name, value in conditions["differences"].items())
         lines.append(f"Largest difference of a logit from PyTorch eager's: {told}.")
+    if conditions["left_out"]:
+        lines.append(f"Left out: {conditions['left_out']}.")
     return lines
 
 

@@ -166,6 +166,14 @@ def openvino(model: bytes, precision: str, threads: int, batch: Batch):
     return run
 
 
+class CoreTask:
+    """Has Jittor compile what it compiles when it is imported, and nothing else."""
+
+    def ready(self) -> bool:
+        importlib.import_module("detr_jittor.jt.runtime")
+        return True
+
+
 class LimitTask:
     """What the processor can do at most: a large matrix product of the oneDNN that Jittor's kernels use."""
 

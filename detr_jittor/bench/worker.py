@@ -72,6 +72,7 @@ class Worker:
 
 def serve(connection, task: type, args: tuple) -> None:
     """The child's loop: until the parent hangs up."""
+    os.dup2(2, 1)  # what frameworks print is no part of the table
     made = None
     with closing(connection):
         while True:

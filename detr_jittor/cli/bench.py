@@ -58,6 +58,7 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
         "versions": {name: version(name) for name in PACKAGES}, "model": config.flat(),
         "limit_gflops": limits and dict(zip(("median", "least", "most"), (median(limits), *spread(limits)))),
         "differences": benched.differences, "identities": benched.identities,
+        "left_out": plan.left_out,
     }
     write_whole(folder / "bench.json", json.dumps(report.to_json(rows, conditions), indent=1) + "\n")
     write_whole(folder / "bench.md", report.markdown(rows, conditions))

@@ -128,4 +128,4 @@ def test_a_home_without_operators(tmp_path, monkeypatch):
 def test_the_demo_is_the_preset():
     from detr_jittor.bench.run import GENERATED
 
-    assert GENERATED == DEMO.replace(num_classes=4)
+    assert DEMO.replace(num_classes=4) == GENERATED
