@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config import Config, read_config
 from detr_jittor.data.batch import collate
 from detr_jittor.data.coco import ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample
@@ -62,6 +62,17 @@ class Predictor:
         """
         batch = batch_of(pixels, self.recipe)
         return panoptic(self.twin.predict(batch), batch.targets, self.classes.labels, threshold)[0]
+
+
+def settings(checkpoint: Checkpoint, origin: str | Path, file: str | None) -> Config:
+    """A checkpoint's settings, or those of a config.json.
+
+    Errors: DetrError if there are none.
+    """
+    config = read_config(file) if file else checkpoint.config
+    if config is None:
+        raise DetrError(f"{origin}: holds no settings of the model.", "Pass its config.json with --config.")
+    return config
 
 
 def unnamed_classes(num_classes: int) -> Classes:

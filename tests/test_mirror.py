@@ -27,6 +27,8 @@ ONLY_JT = {
     "trial.py": "the doctor's trial run",
 }
 
+ONLY_PT = {"export.py": "ONNX, which Jittor cannot write"}
+
 # What one side has and the other has not, or with other arguments: "file: name" → the reason.
 EXTRAS = {
     "backbone.py: FrozenBatchNorm2d.forward": "in Jittor the norm runs convolution, norm, sum and ReLU as one kernel",
@@ -36,6 +38,7 @@ EXTRAS = {
     "dropout.py: Dropout.rate": "the fused kernels ask for the probability in force",
     "dropout.py: mix32": "seeding.mix32 in PyTorch operators; Jittor's is in kernels/",
     "dropout.py: keep_mask": "seeding.keep_mask in PyTorch operators; Jittor's is in kernels/",
+    "timing.py: autocast": "PyTorch's bfloat16 is a setting from outside",
     "twin.py: Twin.log": "Jittor fetches all numbers of a step at once, before it knows the norm",
     "twin.py: Twin.to_float64": "the truth of the alignment",
 }
@@ -96,7 +99,7 @@ def all_differences() -> dict[str, str]:
 
 
 def test_the_same_files():
-    assert source_files(PT) - source_files(JT) == set()
+    assert source_files(PT) - source_files(JT) == ONLY_PT.keys()
     assert source_files(JT) - source_files(PT) == ONLY_JT.keys()
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import load
-from detr_jittor.config import Config, read_config
+from detr_jittor.config import Config
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.data.panoptic import is_thing
 from detr_jittor.data.segments import write_segments
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.segmentation import THRESHOLD
-from detr_jittor.predictor import Predictor
+from detr_jittor.predictor import Predictor, settings
 from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.segments import draw_masks, draw_segmentation
 from detr_jittor.types import Classes, Detections
@@ -75,10 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 def config_for(checkpoint: Checkpoint, args: argparse.Namespace) -> Config:
     """The checkpoint's settings with those of the command line."""
-    config = read_config(args.config) if args.config else checkpoint.config
-    if config is None:
-        raise DetrError(f"{args.resume}: holds no settings of the model.", "Pass its config.json with --config.")
     sizes = {name: getattr(args, name) for name in ("min_size", "max_size") if getattr(args, name) is not None}
+    config = settings(checkpoint, args.resume, args.config)
     return config.replace(framework=args.framework, device=args.device, **sizes)
 
 

@@ -1,0 +1,48 @@
+"""What is measured, and how often."""
+
+from dataclasses import dataclass
+
+Size = tuple[int, int]  # height and width in pixels
+
+
+@dataclass(frozen=True)
+class Plan:
+    sizes: tuple[Size, ...] = ((480, 640), (800, 1066))  # of inference; the first also of training
+    inference_batches: tuple[int, ...] = (1, 4)
+    training_batches: tuple[int, ...] = (2, 4)
+    settings: tuple[str, ...] = ("channels-last", "compile", "bf16")  # of PyTorch, besides eager
+    engines: tuple[str, ...] = ("onnxruntime", "openvino", "openvino bf16")
+    rounds: int = 5  # how often each is timed
+    varying: int = 10  # batches of sizes that were not seen before
+    demo_rounds: int = 20
+    starts: int = 3  # processes of each twin until the first step
+    without_operators: bool = True  # also with Jittor's operators not yet compiled
+    stages: bool = True
+    run_rounds: int = 2  # training runs of each twin on real pictures; 0: none
+    run_pictures: int = 16
+    demo_runs: bool = True  # begin the demo's training, to tell how long all of it takes
+    seconds: float | None = None  # stop measuring after that
+    left_out: str = ""  # what the plan does without, in words
+
+
+FULL = Plan()
+QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, varying=5, demo_rounds=10,
+             starts=2, without_operators=False, stages=False, run_rounds=0, demo_runs=False, seconds=285,
+             left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, the start with operators "
+                      "not yet compiled, an epoch and an evaluation of real pictures, the demo's whole run")
+
+# Sizes of two pictures that share a batch, none of them the fixed size.
+VARYING: tuple[tuple[Size, Size], ...] = (
+    ((480, 600), (512, 560)), ((544, 720), (480, 640)), ((600, 450), (640, 480)), ((416, 624), (448, 560)),
+    ((512, 512), (576, 430)), ((500, 700), (480, 520)), ((640, 427), (608, 456)), ((464, 616), (400, 640)),
+    ((576, 600), (520, 580)), ((448, 672), (480, 600)))
+
+# What is asked for, on two cores: training by rival, inference by rival and size.
+TRAINING = {"eager": 1.8, "compile": 1.5}
+TRAINING_BF16 = {"bf16": 1.4}
+INFERENCE = {(480, 640): {"eager": 2.0, "compile": 1.25, "onnxruntime": 0.95, "openvino": 0.9},
+             (800, 1066): {"eager": 2.5, "compile": 1.35, "onnxruntime": 0.95, "openvino": 0.9}}
+INFERENCE_BF16 = {(480, 640): {"openvino bf16": 0.8, "bf16": 1.5}, (800, 1066): {"openvino bf16": 0.8}}
+VARYING_RATIO, MEMORY_RATIO, DEMO_RATIO = 1.6, 1.0, 1.3
+FRACTION = 0.7  # of the limit, training
+START, START_WITHOUT_OPERATORS = 6.0, 60.0  # seconds
