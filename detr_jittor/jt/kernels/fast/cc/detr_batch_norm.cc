@@ -6,39 +6,36 @@
 
 namespace detr {
 
+// The channels of a block at one pixel, in registers.
+template <int N>
+struct Block {
+    // Aligned like any float: the compiler forgets this where it deduces a type, so none is deduced.
+    typedef float Lanes __attribute__((vector_size(4 * N), aligned(4)));
+
+    static const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
+    static Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
+};
+
 struct Channels {
     int64_t b, blocks, pixels, n;
     explicit Channels(const Tensor& x)
         : b(x.shape[0]), blocks(x.shape[1] / block()), pixels(x.shape[2] * x.shape[3]), n(block()) {}
     int64_t count() const { return b * pixels; }
 
-    // Calls visit(offset of the first channel) for all pixels of one block of channels.
+    // Calls visit(offset of the first channel, pixels from there on) for all runs of pixels of one block of channels.
     template <class Visit>
     void each(int64_t block, Visit visit) const {
+        const int64_t run = 64;  // short enough to be added up in float32
         for (int64_t i = 0; i < b; i++)
-            for (int64_t p = 0; p < pixels; p++) visit(((i * blocks + block) * pixels + p) * n);
+            for (int64_t p = 0; p < pixels; p += run)
+                visit(((i * blocks + block) * pixels + p) * n, std::min(run, pixels - p));
     }
 };
 
-// Sums of many float32 numbers: short runs in float32, the runs in float64.
-struct Sums {
-    double total[16] = {0};
-    float run[16] = {0};
-    int length = 0;
-
-    void flush() {
-        for (int c = 0; c < 16; c++) total[c] += run[c], run[c] = 0;
-        length = 0;
-    }
-    void next() {
-        if (++length == 64) flush();
-    }
-};
-
-// in: x, gamma, beta, running_mean, running_var, [residual];
-// out: y, batch mean and 1 / deviation [2, C], running_mean and running_var as they become.
-// numbers: momentum, relu.
-DETR_KERNEL(batch_norm) {
+template <int N>
+static void batch_norm_of(Call& call) {
+    using B = Block<N>;
+    using Lanes = typename B::Lanes;
     const Tensor& x = call.in[0];
     Channels s(x);
     float momentum = static_cast<float>(call.numbers[0]);
@@ -48,25 +45,26 @@ DETR_KERNEL(batch_norm) {
     float *y = call.out[0].f32(), *means = call.out[1].f32(), *inverses = means + x.shape[1];
 #pragma omp parallel for
     for (int64_t k = 0; k < s.blocks; k++) {
-        float *mean = means + k * s.n, *inverse = inverses + k * s.n, scale[16], shift[16];
-        Sums sums, squares;
-        s.each(k, [&](int64_t at) {
-#pragma omp simd
-            for (int64_t c = 0; c < s.n; c++) sums.run[c] += in[at + c];
-            sums.next();
+        double sums[N] = {}, squares[N] = {};
+        Lanes mean, inverse, scale, shift;
+        s.each(k, [&](int64_t first, int64_t pixels) {
+            Lanes sum = {};
+            for (int64_t p = 0; p < pixels; p++) sum += B::at(in + first + p * N);
+            for (int c = 0; c < N; c++) sums[c] += sum[c];
         });
-        sums.flush();
-        for (int64_t c = 0; c < s.n; c++) mean[c] = static_cast<float>(sums.total[c] / s.count());
-        s.each(k, [&](int64_t at) {
-#pragma omp simd
-            for (int64_t c = 0; c < s.n; c++) squares.run[c] += (in[at + c] - mean[c]) * (in[at + c] - mean[c]);
-            squares.next();
+        for (int c = 0; c < N; c++) mean[c] = static_cast<float>(sums[c] / s.count());
+        s.each(k, [&](int64_t first, int64_t pixels) {
+            Lanes sum = {};
+            for (int64_t p = 0; p < pixels; p++) {
+                Lanes centred = B::at(in + first + p * N) - mean;
+                sum += centred * centred;
+            }
+            for (int c = 0; c < N; c++) squares[c] += sum[c];
         });
-        squares.flush();
-        for (int64_t c = 0; c < s.n; c++) {
-            int64_t channel = k * s.n + c;
-            double variance = squares.total[c] / s.count();
-            double unbiased = squares.total[c] / std::max<int64_t>(s.count() - 1, 1);
+        for (int c = 0; c < N; c++) {
+            int64_t channel = k * N + c;
+            double variance = squares[c] / s.count();
+            double unbiased = squares[c] / std::max<int64_t>(s.count() - 1, 1);
             inverse[c] = static_cast<float>(1 / std::sqrt(variance + 1e-5));
             float old_mean = call.in[3].f32()[channel], old_var = call.in[4].f32()[channel];
             call.out[2].f32()[channel] = old_mean + momentum * (mean[c] - old_mean);
@@ -74,18 +72,26 @@ DETR_KERNEL(batch_norm) {
             scale[c] = gamma[channel] * inverse[c];
             shift[c] = beta[channel];
         }
-        s.each(k, [&](int64_t at) {
-#pragma omp simd
-            for (int64_t c = 0; c < s.n; c++) {
-                float v = (in[at + c] - mean[c]) * scale[c] + shift[c] + (residual ? residual[at + c] : 0.f);
-                y[at + c] = relu && v < 0 ? 0.f : v;
+        B::at(means + k * N) = mean, B::at(inverses + k * N) = inverse;
+        s.each(k, [&](int64_t first, int64_t pixels) {
+            for (int64_t i = first; i < first + pixels * N; i += N) {
+                Lanes v = (B::at(in + i) - mean) * scale + shift;
+                if (residual) v += B::at(residual + i);
+                B::at(y + i) = relu ? (v < 0 ? Lanes{} : v) : v;  // a NaN stays
             }
         });
     }
 }
 
-// in: x, gamma, batch statistics, dy, [y]: y where there is a ReLU; out: dx, dgamma, dbeta, [dresidual].
-DETR_KERNEL(batch_norm_backward) {
+// in: x, gamma, beta, running_mean, running_var, [residual];
+// out: y, batch mean and 1 / deviation [2, C], running_mean and running_var as they become.
+// numbers: momentum, relu.
+DETR_KERNEL(batch_norm) { block() == 16 ? batch_norm_of<16>(call) : batch_norm_of<8>(call); }
+
+template <int N>
+static void batch_norm_backward_of(Call& call) {
+    using B = Block<N>;
+    using Lanes = typename B::Lanes;
     const Tensor& x = call.in[0];
     Channels s(x);
     const float *in = x.f32(), *gamma = call.in[1].f32(), *means = call.in[2].f32(), *inverses = means + x.shape[1];
@@ -93,36 +99,40 @@ DETR_KERNEL(batch_norm_backward) {
     float *dx = call.out[0].f32(), *dresidual = call.out.size() > 3 ? call.out[3].f32() : nullptr;
 #pragma omp parallel for
     for (int64_t k = 0; k < s.blocks; k++) {
-        const float *mean = means + k * s.n, *inverse = inverses + k * s.n;
-        auto gradient = [&](int64_t i) { return !y || y[i] > 0 ? dy[i] : 0.f; };
-        Sums sums, dots;
-        s.each(k, [&](int64_t at) {
-#pragma omp simd
-            for (int64_t c = 0; c < s.n; c++) {
-                float g = gradient(at + c);
-                sums.run[c] += g;
-                dots.run[c] += g * (in[at + c] - mean[c]) * inverse[c];
+        const Lanes mean = B::at(means + k * N), inverse = B::at(inverses + k * N);
+        auto gradient = [&](int64_t i) -> Lanes {
+            Lanes g = B::at(dy + i);
+            return y ? (B::at(y + i) > 0 ? g : Lanes{}) : g;
+        };
+        double sums[N] = {}, dots[N] = {};
+        s.each(k, [&](int64_t first, int64_t pixels) {
+            Lanes sum = {}, dot = {};
+            for (int64_t i = first; i < first + pixels * N; i += N) {
+                Lanes g = gradient(i);
+                sum += g;
+                dot += g * (B::at(in + i) - mean) * inverse;
             }
-            sums.next(), dots.next();
+            for (int c = 0; c < N; c++) sums[c] += sum[c], dots[c] += dot[c];
         });
-        sums.flush(), dots.flush();
-        float factor[16], offset[16], slope[16];
-        for (int64_t c = 0; c < s.n; c++) {
-            call.out[1].f32()[k * s.n + c] = static_cast<float>(dots.total[c]);
-            call.out[2].f32()[k * s.n + c] = static_cast<float>(sums.total[c]);
-            factor[c] = gamma[k * s.n + c] * inverse[c];
-            offset[c] = static_cast<float>(sums.total[c] / s.count());
-            slope[c] = static_cast<float>(dots.total[c] / s.count()) * inverse[c];
+        Lanes factor, offset, slope;
+        for (int c = 0; c < N; c++) {
+            call.out[1].f32()[k * N + c] = static_cast<float>(dots[c]);
+            call.out[2].f32()[k * N + c] = static_cast<float>(sums[c]);
+            factor[c] = gamma[k * N + c] * inverse[c];
+            offset[c] = static_cast<float>(sums[c] / s.count());
+            slope[c] = static_cast<float>(dots[c] / s.count()) * inverse[c];
         }
-        s.each(k, [&](int64_t at) {
-#pragma omp simd
-            for (int64_t c = 0; c < s.n; c++) {
-                float g = gradient(at + c);
-                if (dresidual) dresidual[at + c] = g;
-                dx[at + c] = factor[c] * (g - offset[c] - (in[at + c] - mean[c]) * slope[c]);
+        s.each(k, [&](int64_t first, int64_t pixels) {
+            for (int64_t i = first; i < first + pixels * N; i += N) {
+                Lanes g = gradient(i);
+                if (dresidual) B::at(dresidual + i) = g;
+                B::at(dx + i) = factor * (g - offset - (B::at(in + i) - mean) * slope);
             }
         });
     }
 }
+
+// in: x, gamma, batch statistics, dy, [y]: y where there is a ReLU; out: dx, dgamma, dbeta, [dresidual].
+DETR_KERNEL(batch_norm_backward) { block() == 16 ? batch_norm_backward_of<16>(call) : batch_norm_backward_of<8>(call); }
 
 }  // namespace detr

@@ -14,7 +14,8 @@ static void product(int64_t rows, int64_t n, int64_t k, const float* x, const fl
 static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, const float* dy,
                              float* dx, float* dw, float* db) {
     if (dx) gemm('N', 'N', rows, k, n, dy, n, w, k, 0.f, dx, k);
-    if (dw) gemm('T', 'N', n, k, rows, dy, n, x, k, 0.f, dw, k);
+    // Sums over rows are added up in shorter parts than gemm's own where the result stays in the cache: it is read anew.
+    if (dw) gemm('T', 'N', n, k, rows, dy, n, x, k, 0.f, dw, k, 1.f, n * k <= 1 << 17 ? 64 : 128);
     if (!db) return;
     // Columns in chunks of a cache line, so that threads do not share any. In float64: a bias is the sum of many rows.
     int64_t chunks = (n + 15) / 16;
