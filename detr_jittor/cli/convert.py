@@ -38,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
 def renamed(source: str, checkpoint: Checkpoint) -> Checkpoint:
     """The weights alone, under the transformers library's names. Errors: DetrError if it has no place for them."""
     try:
-        return Checkpoint(State(to_transformers(checkpoint.state.model), {}))
+        return Checkpoint(State(to_transformers(checkpoint.state.averaged), {}))
     except DetrError as error:
         raise DetrError(f"{source}: {error.what}", error.mend) from None

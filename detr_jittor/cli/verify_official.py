@@ -95,7 +95,7 @@ def against_golden(name: str, outputs: Outputs, golden: Golden | None) -> list[t
         distance(f"{name}: logits of the first queries", outputs.logits[0, :3, :3], golden.logits),
         distance(f"{name}: boxes of the first queries", outputs.boxes[0, :3, :3], golden.boxes),
         (f"{name}: labels above .9 are {labels.tolist()}, published {golden.labels.tolist()}", same),
-        *([distance(f"{name}: their scores", scores, golden.scores)] if same else []),
+        *([distance(f"{name}: their scores", scores, golden.scores)] if same and len(scores) else []),
     ]
 
 
