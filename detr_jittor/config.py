@@ -67,8 +67,16 @@ class OptimConfig:
     weight_decay: float = option(1e-4, "weight decay (AdamW)")
     epochs: int = option(300, "epochs")
     lr_drop: int = option(200, "epochs after which the learning rates drop tenfold, again and again")
+    lr_schedule: str = option("step", "how the learning rates fall: step, as --lr_drop says, or cosine, to 0 over all "
+                              "epochs (added)", ("step", "cosine"))
     clip_max_norm: float = option(0.1, "largest norm of all gradients together; 0: no clipping")
     warmup_steps: int = option(0, "steps in which the learning rates rise from 0 (added)")
+    freeze: str = option("none", "what is not trained: backbone, or transformer (backbone, its projection and the "
+                         "transformer, so that queries and heads remain) (added)", ("none", "backbone", "transformer"))
+    accumulate: int = option(1, "batches that make one step together, one after the other: as one batch so many times "
+                                "as large, in the memory of one (added)")
+    ema: bool = option(False, "keep moving averages of the weights, to evaluate and to predict with (added)")
+    early_stop: int = option(0, "stop after so many evaluations without a better AP; 0: never (added)")
     max_steps: int | None = option(None, "stop after so many steps (added)")
 
 
@@ -105,6 +113,8 @@ class RunConfig:
     eval: bool = option(False, "evaluate and stop")
     backbone_weights: str = option("auto", "ImageNet weights of the backbone: auto (download once), none, or a file "
                                    "(added)")
+    weights: str = option("", "weights to begin with, of any known kind of file, or the name of a published model such "
+                          "as detr-r50; a class head of other classes is replaced (added)")
     frozen_weights: str | None = option(None, "train only the mask head, on top of this checkpoint")
     world_size: int = option(1, "number of processes")
     dist_url: str = option("env://", "where the processes meet")

@@ -49,13 +49,14 @@ def training_rules(config: Config):
     yield not o.lr > 0, f"--lr {o.lr} is not positive.", "Nothing would be learned."
     for name, value in (("lr_backbone", o.lr_backbone), ("weight_decay", o.weight_decay),
                         ("clip_max_norm", o.clip_max_norm), ("warmup_steps", o.warmup_steps),
-                        ("num_workers", d.num_workers), ("max_bad_images", d.max_bad_images),
+                        ("early_stop", o.early_stop), ("num_workers", d.num_workers),
+                        ("max_bad_images", d.max_bad_images),
                         ("save_every_steps", config.run.save_every_steps), ("eval_train", config.run.eval_train),
                         ("seed", config.run.seed),
                         *((f, getattr(loss, f)) for f in vars(loss) if f != "no_aux_loss")):
         yield value < 0, f"--{name} {value} is negative.", "Give 0 or more."
     for name, value in (("batch_size", o.batch_size), ("epochs", o.epochs), ("lr_drop", o.lr_drop),
-                        ("max_steps", o.max_steps), ("eval_every", config.run.eval_every),
+                        ("max_steps", o.max_steps), ("accumulate", o.accumulate), ("eval_every", config.run.eval_every),
                         ("min_size", d.min_size), ("max_size", d.max_size)):
         yield value is not None and value < 1, f"--{name} {value} is less than 1.", "Give a positive number."
     yield (d.min_size > d.max_size, f"--min_size {d.min_size} is more than --max_size {d.max_size}.",
@@ -73,7 +74,7 @@ def run_rules(config: Config):
     r = config.run
     kind = r.device.split(":")[0]
     yield kind not in ("auto", "cpu", "cuda"), f"--device {r.device} is unknown.", "Give auto, cpu or cuda."
-    yield (r.eval and not r.resume, "--eval has no weights to evaluate.", "Pass --resume CHECKPOINT.")
+    yield (r.eval and not (r.resume or r.weights), "--eval has no weights to evaluate.", "Pass --resume CHECKPOINT.")
     yield (r.resume == "auto" and not r.output_dir, "--resume auto has no folder to look in.", "Pass --output_dir.")
     yield (r.save_every_steps > 0 and not r.output_dir, "--save_every_steps has no folder to write to.",
            "Pass --output_dir.")
@@ -82,5 +83,10 @@ def run_rules(config: Config):
            "Give more --epochs.")
     yield (r.frozen_weights is not None and not config.model.masks,
            "--frozen_weights trains the mask head alone, which needs --masks.", "Add --masks.")
+    yield (bool(r.frozen_weights and r.weights), "--frozen_weights and --weights both give the detector.",
+           "Leave one out.")
+    yield (bool(r.frozen_weights) and config.optim.freeze != "none",
+           f"--frozen_weights trains the mask head alone, --freeze {config.optim.freeze} leaves others.",
+           "Leave one out.")
     yield (r.world_size != 1, f"--world_size {r.world_size}: several processes are not supported yet.",
            "Leave it at 1.")

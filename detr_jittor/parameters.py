@@ -10,6 +10,7 @@ from detr_jittor import seeding
 from detr_jittor.config import Config
 
 NORM_BUFFERS = ("running_mean", "running_var")
+TRANSFORMER = ("transformer.", "input_proj.", "backbone.1.")  # with what leads into it: projection, learned positions
 
 
 def in_backbone(name: str) -> bool:
@@ -33,13 +34,21 @@ def is_trained(name: str, config: Config) -> bool:
         return False  # only the mask head is trained
     if name.endswith(NORM_BUFFERS):
         return False
+    if config.optim.freeze == "transformer" and name.removeprefix("detr.").startswith(TRANSFORMER):
+        return False
     if "backbone.0.body." not in name:
         return True
-    if config.optim.lr_backbone <= 0:
+    if config.optim.lr_backbone <= 0 or config.optim.freeze != "none":
         return False
     if config.model.backbone_norm == "batch":
         return True
     return not is_norm(name) and any(f".{stage}." in name for stage in ("layer2", "layer3", "layer4"))
+
+
+def is_averaged(name: str, config: Config) -> bool:
+    """Whether --ema keeps a moving average of this weight: whatever training changes, running statistics included."""
+    statistics = name.endswith(NORM_BUFFERS) and config.model.backbone_norm == "batch"
+    return statistics or is_trained(name, config)
 
 
 def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]], seed: int) -> np.ndarray:

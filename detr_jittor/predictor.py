@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detr_jittor.checkpoint.architecture import classes_of, num_classes, settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config import Config, read_config
 from detr_jittor.data.batch import collate
@@ -12,7 +13,7 @@ from detr_jittor.data.coco import ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
-from detr_jittor.evaluate.segmentation import Segmentation, panoptic
+from detr_jittor.evaluate.segmentation import THRESHOLD, Segmentation, panoptic
 from detr_jittor.seeding import generator
 from detr_jittor.twin import load_twin
 from detr_jittor.types import Batch, Classes, Detections, State
@@ -29,18 +30,17 @@ class Predictor:
 
         Errors: DetrError if it holds no weights of a DETR, or such that do not fit `config`.
         """
-        weights = checkpoint.state.model
-        classifier = weights.get("class_embed.weight", weights.get("detr.class_embed.weight"))
-        if classifier is None:
+        count = num_classes(checkpoint)
+        if count is None:
             raise DetrError(f"{origin}: holds no weights of a DETR.", "Pass a checkpoint that a training run wrote.")
-        num_classes = len(classifier) - 1
         self.is_panoptic = config.model.masks and config.data.dataset_file == "coco_panoptic"
-        self.classes = checkpoint.classes or unnamed_classes(num_classes)
-        self.twin = load_twin(config.run.framework)(config, num_classes)
-        self.twin.load(State(weights, {}))
+        self.classes = classes_of(checkpoint) or unnamed_classes(count)
+        self.twin = load_twin(config.run.framework)(config, count)
+        self.twin.load(State(checkpoint.state.averaged, {}))
+        self.threshold = THRESHOLD if self.is_panoptic else 0.7
         self.recipe = Recipe("none", config.data.min_size, config.data.max_size)
 
-    def detect(self, pixels: np.ndarray, threshold: float) -> Detections:
+    def detect(self, pixels: np.ndarray, threshold: float | None = None) -> Detections:
         """What is found in one picture with at least this score, in its own pixels.
 
         Labels that stand for no category are left out, as COCO's evaluation does.
@@ -49,18 +49,20 @@ class Predictor:
             pixels: [H, W, 3] uint8.
         """
         batch = batch_of(pixels, self.recipe)
+        threshold = self.threshold if threshold is None else threshold
         (found,) = detections(self.twin.predict(batch), batch.targets, threshold)
         rows = np.isin(found.labels, self.classes.labels)  # [N]
         masks = None if found.masks is None else found.masks[rows]
         return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks)
 
-    def segment(self, pixels: np.ndarray, threshold: float) -> Segmentation:
+    def segment(self, pixels: np.ndarray, threshold: float | None = None) -> Segmentation:
         """One segment a pixel, of those with more than this score.
 
         Args:
             pixels: [H, W, 3] uint8.
         """
         batch = batch_of(pixels, self.recipe)
+        threshold = self.threshold if threshold is None else threshold
         return panoptic(self.twin.predict(batch), batch.targets, self.classes.labels, threshold)[0]
 
 
@@ -69,7 +71,7 @@ def settings(checkpoint: Checkpoint, origin: str | Path, file: str | None) -> Co
 
     Errors: DetrError if there are none.
     """
-    config = read_config(file) if file else checkpoint.config
+    config = read_config(file) if file else settings_of(checkpoint, str(origin))
     if config is None:
         raise DetrError(f"{origin}: holds no settings of the model.", "Pass its config.json with --config.")
     return config

@@ -4,6 +4,8 @@ Everything that crosses is NumPy: both twins receive the same batches, seeds and
 so that a difference between them can only come from `jt/` or `pt/`.
 """
 
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from detr_jittor.config import Config
@@ -15,6 +17,7 @@ class Twin(Protocol):
     n_parameters: int  # trainable parameters, as the reference code counts them
     device: str  # what it runs on, in words
     kernels: str  # which kernels serve, in words
+    trained: Collection[str]  # the names of the weights that the optimizer moves
 
     def __init__(self, config: Config, num_classes: int): ...
 
@@ -29,6 +32,9 @@ class Twin(Protocol):
             (`loss_ce`, `loss_bbox_0`, …, `class_error`, `cardinality_error`) and `grad_norm` before clipping.
             If `loss` or `grad_norm` is not finite, nothing was updated.
         """
+
+    def averaged(self) -> AbstractContextManager:
+        """For a while the moving averages in place of the weights, where there are any."""
 
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
         """The outputs of the last decoder layer and the losses, in evaluation mode (no dropout, no update)."""

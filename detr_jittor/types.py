@@ -112,3 +112,9 @@ class State:
     model: dict[str, np.ndarray]  # parameters and buffers by the reference code's key
     optimizer: dict[str, tuple[np.ndarray, np.ndarray]]  # trainable parameter → AdamW's (exp_avg, exp_avg_sq)
     steps: int = 0  # optimizer steps taken (AdamW's bias correction)
+    average: dict[str, np.ndarray] = field(default_factory=dict)  # moving averages of weights, where they are kept
+
+    @property
+    def averaged(self) -> dict[str, np.ndarray]:
+        """The weights to evaluate and predict with: moving averages where there are any."""
+        return {**self.model, **self.average}

@@ -39,7 +39,6 @@ EXTRAS = {
     "dropout.py: mix32": "seeding.mix32 in PyTorch operators; Jittor's is in kernels/",
     "dropout.py: keep_mask": "seeding.keep_mask in PyTorch operators; Jittor's is in kernels/",
     "timing.py: autocast": "PyTorch's bfloat16 is a setting from outside",
-    "twin.py: Twin.log": "Jittor fetches all numbers of a step at once, before it knows the norm",
     "twin.py: Twin.to_float64": "the truth of the alignment",
 }
 

@@ -56,15 +56,29 @@ OTHER_NAMES = (  # theirs by other releases, and what this file calls them
     (re.compile(r"^model\.backbone\.position_embedding\."), "model.position_embedding."),
     (re.compile(r"_attn\.o_proj\."), "_attn.out_proj."),
     (re.compile(r"\.mlp\.fc"), ".fc"),
+    (re.compile(r"^bbox_attention\.([qk])_proj\."), r"bbox_attention.\1_linear."),
+    (re.compile(r"^mask_head\.conv([12])\.conv\."), r"mask_head.lay\1."),
+    (re.compile(r"^mask_head\.conv([12])\.norm\."), r"mask_head.gn\1."),
+    (re.compile(r"^mask_head\.output_conv\."), "mask_head.out_lay."),
+    *((re.compile(rf"^mask_head\.fpn_stages\.{i}\.{theirs}\."), f"mask_head.{ours}{number}.")
+      for i in range(3) for theirs, ours, number in (
+          ("fpn_adapter", "adapter", i + 1), (r"refine\.conv", "lay", i + 3), (r"refine\.norm", "gn", i + 3))),
 )
+MASK_ROOMS = ("bbox_attention.", "mask_head.")  # named alike; the detector below them is under `detr.` in both
 # Their files with a backbone of timm have torchvision's names, as ours.
 TORCHVISION = re.compile(re.escape(BACKBONE) + r"\.((conv1|bn1|layer\d)\..*)")
 
 
-def to_transformers(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights by the reference code's keys → by the keys of DetrForObjectDetection's files.
+def are_theirs(model: dict[str, np.ndarray]) -> bool:
+    """Whether weights bear the transformers library's names."""
+    return any(name.removeprefix("detr.").startswith("model.") for name in model)
 
-    Errors: DetrError for weights that their model has no place for (pre-norm, mask head).
+
+def to_transformers(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights by the reference code's keys → by the keys of DetrForObjectDetection's files, or with a mask head of
+    DetrForSegmentation's.
+
+    Errors: DetrError for weights that their model has no place for (pre-norm).
     """
     theirs = {}
     for name, value in model.items():
@@ -77,7 +91,8 @@ def to_transformers(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def from_transformers(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights by the keys of DetrForObjectDetection's files, of any release → by the reference code's keys.
+    """Weights by the keys of DetrForObjectDetection's or DetrForSegmentation's files, of any release → by the
+    reference code's keys.
 
     Errors: DetrError for an unknown key or an attention without one of its three matrices.
     """
@@ -85,22 +100,34 @@ def from_transformers(theirs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, value in theirs.items():
         if name.endswith("num_batches_tracked"):
             continue
+        prefix = "detr." if name.startswith("detr.") else ""
+        name = name.removeprefix(prefix)
         for pattern, usual in OTHER_NAMES:
             name = pattern.sub(usual, name)
         plain = TORCHVISION.fullmatch(name)
-        ours[f"backbone.0.body.{plain[1]}" if plain else renamed(name, TO_OURS)] = value
-    for name in [n for n in ours if ".q_proj." in n]:
+        ours[prefix + (f"backbone.0.body.{plain[1]}" if plain else renamed(name, TO_OURS))] = value
+    return fused_attention(ours)
+
+
+def fused_attention(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights whose attention has three matrices [D, D] → with one, [3D, D].
+
+    Errors: DetrError for an attention without one of the three.
+    """
+    for name in [n for n in model if ".q_proj." in n]:
         separate = [name.replace(".q_proj.", f".{x}_proj.") for x in "qkv"]
-        if missing := [n for n in separate if n not in ours]:
+        if missing := [n for n in separate if n not in model]:
             raise DetrError(f"the weights have {name} but not {missing[0]}.", "Take a complete file.")
-        ours[name.replace(".q_proj.", ".in_proj_")] = np.concatenate([ours.pop(n) for n in separate])
-    return ours
+        model[name.replace(".q_proj.", ".in_proj_")] = np.concatenate([model.pop(n) for n in separate])
+    return model
 
 
 def renamed(name: str, table: list[tuple[re.Pattern, str]]) -> str:
-    module, _, kind = name.rpartition(".")
+    if name.startswith(MASK_ROOMS):
+        return name
+    prefix = "detr." if name.startswith("detr.") else ""
+    module, _, kind = name.removeprefix(prefix).rpartition(".")
     for pattern, replacement in table:
         if found := pattern.fullmatch(module):
-            return f"{found.expand(replacement)}.{kind}"
-    raise DetrError(f"{name}: the other model has no such weight.",
-                    "Post-norm detectors without a mask head can be converted.")
+            return f"{prefix}{found.expand(replacement)}.{kind}"
+    raise DetrError(f"{name}: the other model has no such weight.", "Post-norm detectors can be converted.")

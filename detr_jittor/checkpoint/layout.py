@@ -3,6 +3,7 @@
     model         {name: array}
     optimizer     torch.optim.AdamW's state_dict: parameters by number, those outside the backbone first
     lr_scheduler  torch.optim.lr_scheduler.StepLR's state_dict
+    ema           {name: array}, moving averages of the weights, where they are kept
     epoch         the last finished epoch
     args          {option: value}, a plain dictionary, so that torch.load(weights_only=True) takes it
     detr_jittor   what the reference lacks: the step, the classes, the names of the numbered parameters, …
@@ -13,10 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from detr_jittor.checkpoint import keymap_original, keymap_transformers
 from detr_jittor.checkpoint.unpickle import BadFile
 from detr_jittor.config import OPTIONS, Config
 from detr_jittor.errors import DetrError
 from detr_jittor.parameters import in_backbone, is_trained
+from detr_jittor.schedule import lr_factor
 from detr_jittor.types import Classes, State
 
 
@@ -32,8 +35,10 @@ class Checkpoint:
     best_ap: float = -1.0  # the best AP so far, −1 before the first
     batches: int = 0  # batches done of the epoch after `epoch`
     epoch_length: int = 0  # batches in an epoch
+    since_best: int = 0  # evaluations since the best AP
     sums: dict[str, list] = field(default_factory=dict)  # name → [sum, count] of what that epoch logged so far
     note: str = ""  # what a reader should be told about this file
+    to_fit: bool = False  # only weights to begin with: what does not fit the model is replaced
 
 
 def to_record(checkpoint: Checkpoint) -> dict:
@@ -44,13 +49,15 @@ def to_record(checkpoint: Checkpoint) -> dict:
     if checkpoint.state.optimizer:
         record["optimizer"] = optimizer_record(checkpoint.state, groups, learning_rates(checkpoint, config), config)
         record["lr_scheduler"] = scheduler_record(checkpoint, config)
+    if checkpoint.state.average:
+        record["ema"] = checkpoint.state.average
     record["epoch"] = checkpoint.epoch
     if checkpoint.config:
         record["args"] = checkpoint.config.flat()
     record["detr_jittor"] = {
         "format": 1, "step": checkpoint.step, "optimizer_steps": checkpoint.state.steps,
         "batches": checkpoint.batches, "epoch_length": checkpoint.epoch_length, "sums": checkpoint.sums,
-        "best_ap": checkpoint.best_ap, "parameters": groups,
+        "best_ap": checkpoint.best_ap, "since_best": checkpoint.since_best, "parameters": groups,
         "classes": checkpoint.classes and checkpoint.classes.to_json(),
     }
     return record
@@ -65,7 +72,7 @@ def parameter_groups(state: State) -> list[list[str]]:
 
 def learning_rates(checkpoint: Checkpoint, config: Config) -> list[float]:
     """Of both groups, after the epoch: the reference saves after its scheduler's step."""
-    factor = 0.1 ** ((checkpoint.epoch + 1) // config.optim.lr_drop)
+    factor = lr_factor(config.optim, checkpoint.epoch + 1, max(config.optim.warmup_steps, checkpoint.step))
     return [config.optim.lr * factor, config.optim.lr_backbone * factor]
 
 
@@ -100,21 +107,29 @@ def from_record(record) -> Checkpoint:
         return foreign(record, model)
     names = [name for group in ours["parameters"] for name in group]
     moments = moments_by_number(record["optimizer"], len(names)) if names else []
-    state = State(model, dict(zip(names, moments)), whole(ours["optimizer_steps"]))
+    average = weights(record["ema"]) if "ema" in record else {}
+    state = State(model, dict(zip(names, moments)), whole(ours["optimizer_steps"]), average)
     return Checkpoint(
         state, whole(record["epoch"]), whole(ours["step"]), options(record.get("args")),
         classes(ours["classes"]), float(ours["best_ap"]), whole(ours["batches"]), whole(ours["epoch_length"]),
+        whole(ours.get("since_best", 0)),
         {str(name): [float(total), whole(count)] for name, (total, count) in ours["sums"].items()})
 
 
 def weights(record) -> dict[str, np.ndarray]:
-    """The weights in a file's content, half precision widened to float32 (exactly)."""
+    """The weights in a file's content by the reference code's keys, half precision widened to float32 (exactly)."""
     if not isinstance(record, dict):
         raise BadFile("no checkpoint (it holds no dictionary)")
     model = next((record[key] for key in ("model", "state_dict") if isinstance(record.get(key), dict)), record)
     if not model or not all(isinstance(n, str) and isinstance(v, np.ndarray) for n, v in model.items()):
         raise BadFile("no checkpoint (neither \"model\" nor the file itself is a dictionary of arrays)")
-    return {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in model.items()}
+    model = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in model.items()}
+    try:
+        if keymap_transformers.are_theirs(model):
+            return keymap_transformers.from_transformers(model)
+        return keymap_original.from_original(model) if keymap_original.are_theirs(model) else model
+    except DetrError as error:
+        raise BadFile(error.what.rstrip(".")) from None
 
 
 def foreign(record: dict, model: dict[str, np.ndarray]) -> Checkpoint:

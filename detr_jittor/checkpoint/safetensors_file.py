@@ -1,4 +1,5 @@
-"""The .safetensors format: the weights under their own names, AdamW's moments beside them, all else as JSON."""
+"""The .safetensors format: the weights under their own names, AdamW's moments and moving averages beside them, all
+else as JSON."""
 
 import json
 import re
@@ -14,13 +15,14 @@ from detr_jittor.checkpoint.unpickle import BadFile
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
           "I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
 MOMENT = re.compile(r"optimizer\.(\d+)\.(exp_avg|exp_avg_sq)")
+AVERAGE = "ema."
 KEY = "detr_jittor"  # the entry of the header that holds all else; files from elsewhere lack it
 
 
 def write(file, record: dict) -> None:
     """Write a record (see layout.py) to an open binary file."""
-    rest = {key: value for key, value in record.items() if key != "model"}
-    tensors = dict(record["model"])
+    rest = {key: value for key, value in record.items() if key not in ("model", "ema")}
+    tensors = {**record["model"], **{AVERAGE + name: value for name, value in record.get("ema", {}).items()}}
     if "optimizer" in record:
         for index, state in record["optimizer"]["state"].items():
             tensors |= {f"optimizer.{index}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")}
@@ -43,7 +45,8 @@ def read(path: Path) -> dict:
             index, key = MOMENT.fullmatch(name).groups()
             states[int(index)][key] = tensors.pop(name)
         rest["optimizer"]["state"] = states
-    return {**rest, "model": tensors}
+    average = {name.removeprefix(AVERAGE): tensors.pop(name) for name in list(tensors) if name.startswith(AVERAGE)}
+    return {**rest, **({"ema": average} if average else {}), "model": tensors}
 
 
 def check(path: Path) -> None:

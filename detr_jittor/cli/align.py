@@ -13,7 +13,7 @@ from detr_jittor.align import report, selftest
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.trial import Plan, Trial
-from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
 from detr_jittor.config import Config
 from detr_jittor.data.coco import open_split
@@ -30,8 +30,6 @@ DEFAULTS = {"min_size": 256, "max_size": 320}  # where the user gives none
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--self-test", action="store_true", dest="self_test",
                         help="plant faults in the Jittor twin, one at a time, and see whether each is caught")
-    parser.add_argument("--weights", metavar="FILE", help="weights without a run's settings, such as the official "
-                                                          "files [random ones]")
     parser.add_argument("--steps", type=int, default=Plan.steps, help="training steps that are compared [%(default)s]")
     parser.add_argument("--images", type=int, default=Plan.detection_images,
                         help="pictures whose detections are compared [%(default)s]")
@@ -54,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
         if not config.data.coco_path:
             config = config.replace(coco_path=str(Path(folder) / "demo"))
             write_demo_set(config.data.coco_path, train=64, val=32, size=320)
+        if found and not config.model.num_classes:
+            config = config.replace(num_classes=num_classes(found[1]))
         config = resolve(config, open_split(config.data, "train"), found)
-        state = found[1].state if found else args.weights and State(store.load(args.weights).state.model, {})
-        return align(config, state or None, Plan(args.steps, detection_images=args.images))
+        state = found[1].state if found else None
+        return align(config, state, Plan(args.steps, detection_images=args.images))
 
 
 def align(config: Config, state: State | None, plan: Plan) -> int:

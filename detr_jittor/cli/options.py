@@ -2,14 +2,18 @@
 
 import argparse
 
+from detr_jittor.checkpoint.architecture import settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import OPTIONS, Config, checked, read_config
+from detr_jittor.config import OPTIONS, Config, ModelConfig, checked, read_config
 from detr_jittor.engine.start import find_checkpoint
 
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
-NOT_INHERITED = ("framework", "output_dir", "device", "resume", "save_every_steps", "start_epoch", "eval",
+NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
                  "frozen_weights", "world_size", "dist_url", "precision", "plain", "num_workers", "max_steps",
                  "max_bad_images")
+
+OF_WEIGHTS = (*(name for name in ModelConfig.__dataclass_fields__ if name not in ("num_classes", "backbone_norm")),
+              "min_size", "max_size")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,17 +56,25 @@ def config_of(args: argparse.Namespace) -> Config:
 
 
 def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, Checkpoint] | None]:
-    """The settings, and (file, content) of the checkpoint that --resume names.
+    """The settings, and (file, content) of the checkpoint that --resume or --weights names.
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
-    --config.
+    --config. Of --weights only those of the model and of the pictures' size; where the file holds none, what its
+    shapes tell.
 
     Errors: DetrError if a file cannot be read.
     """
     config = config_of(args)
     found = find_checkpoint(config)
-    own = found and found[1].config
+    begins = found is not None and found[1].to_fit
+    own = found and (settings_of(found[1], found[0]) if begins else found[1].config)
     if own is None or args.config:
         return config, found
+    if begins:
+        if found[1].config is None:
+            print(f"{found[0]}: a {own.model.backbone} model with {own.model.nheads} attention heads"
+                  f"{' and dilation' if own.model.dilation else ''}, as far as its shapes and name tell.")
+        inherited = OF_WEIGHTS + ("dataset_file", "num_classes") * config.run.eval
+        return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args)), found
     defaults = Config().flat()
     return own.replace(**{name: defaults[name] for name in NOT_INHERITED}).replace(**given(args)), found

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.checkpoint.official import weights_path
 from detr_jittor.checkpoint.store import load
 from detr_jittor.config import Config
 from detr_jittor.data.decode import read_image
@@ -29,7 +30,8 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
-    parser.add_argument("--resume", required=True, metavar="CKPT", help="checkpoint of either framework")
+    parser.add_argument("--resume", "--weights", required=True, metavar="CKPT",
+                        help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
     parser.add_argument("--threshold", type=float,
                         help=f"smallest score that is shown (default 0.7, of panoptic segments {THRESHOLD})")
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder)
+    args.resume = str(weights_path(args.resume))
     checkpoint = load(args.resume)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
     records = []

@@ -40,7 +40,7 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
             for remark in index.remarks:
                 print(f"{index.name}: {remark}")
         config = resolve(config, train_data, found)
-        twin = build(config, found, wants_backbone=True)
+        twin = build(config, found, wants_backbone=True, classes=train_data.classes)
         stop = stack.enter_context(StopRequest())
         training = Training(config, twin, train_data, val_data, folder, stop)
         stack.callback(training.close)

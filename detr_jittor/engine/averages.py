@@ -3,6 +3,9 @@
 import re
 
 from detr_jittor.config import LossConfig
+from detr_jittor.types import Batch
+
+BY_OBJECT = "class_error_by_object"
 
 
 class Averages:
@@ -11,14 +14,31 @@ class Averages:
     def __init__(self, sums: dict[str, list] | None = None):
         self.sums = {name: list(pair) for name, pair in (sums or {}).items()}
 
-    def add(self, values: dict[str, float]) -> None:
+    def add(self, values: dict[str, float], weight: int = 1) -> None:
         for name, value in values.items():
             pair = self.sums.setdefault(name, [0.0, 0])
-            pair[0] += value
-            pair[1] += 1
+            pair[0] += value * weight
+            pair[1] += weight
+
+    def add_step(self, losses: dict[str, float], weights: dict[str, float], batch: Batch) -> dict[str, float]:
+        """Take in what a twin says of a batch. Returns: it, as the reference code logs it.
+
+        The reference code's class error is a mean over steps, in which one wrong object of one counts as much as
+        twenty of twenty; the mean over objects stands beside it.
+        """
+        values = logged(losses, weights)
+        self.add(values)
+        if objects := sum(len(target.labels) for target in batch.targets):
+            self.add({BY_OBJECT: values["class_error"]}, objects)
+        return values
+
+    def entries(self) -> dict[str, float]:
+        """The means, and the number of objects behind the class error."""
+        counted = {"objects": self.sums[BY_OBJECT][1]} if BY_OBJECT in self.sums else {}
+        return {**self.means(), **counted}
 
     def means(self) -> dict[str, float]:
-        return {name: total / count for name, (total, count) in self.sums.items()}
+        return {name: total / count for name, (total, count) in self.sums.items() if count}
 
     def total(self, name: str) -> float:
         return self.sums.get(name, [0.0, 0])[0]

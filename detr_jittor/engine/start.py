@@ -7,8 +7,10 @@ from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.backbone import weights_file, with_backbone
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.checkpoint.official import weights_path
 from detr_jittor.config import Config
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.engine.transfer import fitted, trained_parts
 from detr_jittor.errors import DetrError
 from detr_jittor.twin import Twin, load_twin
 from detr_jittor.types import Classes, State
@@ -21,13 +23,14 @@ UNBOUNDED = ("warning: --backbone_norm frozen leaves random weights without norm
 
 
 def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
-    """(file, content) of what `resume` names; "auto" is the newest in the output folder, None if there is none.
+    """(file, content) of what `resume` names; "auto" is the newest in the output folder. Where there is none, of what
+    `weights` names: the weights alone, to begin with.
 
     Errors: DetrError if it cannot be read.
     """
     wanted = config.run.resume
     if not wanted:
-        return None
+        return first_weights(config)
     if wanted != "auto":
         return wanted, store.load(wanted)
     found = newest(config.run.output_dir)
@@ -35,9 +38,19 @@ def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
         if config.run.eval:
             raise DetrError(f"{config.run.output_dir}: holds no checkpoint.", "Pass --resume FILE.")
         print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
-        return None
+        return first_weights(config)
     print(f"Going on from {found[0]}.")
     return str(found[0]), found[1]
+
+
+def first_weights(config: Config) -> tuple[str, Checkpoint] | None:
+    """(file, content) of what `weights` names, without its place in a run."""
+    if not config.run.weights:
+        return None
+    file = weights_path(config.run.weights)
+    content = store.load(file)
+    weights = State(content.state.averaged, {})
+    return str(file), Checkpoint(weights, config=content.config, classes=content.classes, to_fit=True)
 
 
 def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
@@ -49,9 +62,11 @@ def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | Non
     if frozen:
         norm = "frozen"  # whatever it was trained with: its statistics stay
         check_classes(frozen, store.load(frozen), data, config.model.num_classes)
+    if config.optim.freeze != "none":
+        norm = "frozen"
     if norm == "auto":
         norm = "batch" if config.run.backbone_weights == "none" and not found else "frozen"
-    if found:
+    if found and (config.run.eval or not found[1].to_fit):
         check_classes(*found, data, config.model.num_classes)
     num_classes = config.model.num_classes or data.classes.num_classes
     if num_classes < data.classes.num_classes:
@@ -81,11 +96,13 @@ def listed(categories: list[int], classes: Classes) -> str:
     return f"categories {shown}{', …' if len(categories) > 5 else ''}" if len(categories) > 1 else f"category {shown}"
 
 
-def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool) -> Twin:
+def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool,
+          classes: Classes | None = None) -> Twin:
     """The twin with its weights: a checkpoint's, or random ones with ImageNet's in the backbone.
 
     Args:
         config: resolved.
+        classes: the dataset's, where a checkpoint may have others.
         wants_backbone: whether ImageNet weights are needed where there is no checkpoint.
 
     Errors: DetrError if the weights are missing or do not fit.
@@ -98,6 +115,8 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
     if config.run.device.startswith("cuda") and not str(twin.device).startswith("cuda"):
         print(f"warning: --device {config.run.device}: there is no GPU that {twin.name} can use here; it goes on "
               f"with the {twin.device}.", file=sys.stderr)
+    if found and found[1].to_fit and classes:
+        found = found[0], begin_with(twin, *found, classes)
     if found:
         load_checkpoint(twin, *found, with_optimizer=not config.run.eval)
     elif frozen:
@@ -111,13 +130,21 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
     return twin
 
 
+def begin_with(twin: Twin, file: str, checkpoint: Checkpoint, classes: Classes) -> Checkpoint:
+    """A checkpoint's weights, fitted to the twin; says what was kept, replaced and frozen."""
+    own = twin.state().model
+    state, remarks = fitted(file, checkpoint, own, classes)
+    print("\n".join([*remarks, trained_parts({n: v.shape for n, v in own.items()}, set(twin.trained))]))
+    return Checkpoint(state)
+
+
 def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimizer: bool) -> None:
     """Errors: DetrError, naming the file, if its weights do not fit."""
     state = checkpoint.state
     if with_optimizer and checkpoint.note:
         print(f"warning: {file}: {checkpoint.note}.", file=sys.stderr)
     if not with_optimizer:
-        state = State(state.model, {})
+        state = State(state.averaged, {})
     try:
         twin.load(state)
     except DetrError as error:
@@ -126,7 +153,7 @@ def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimize
 
 def load_frozen(twin: Twin, file: str | Path) -> None:
     """Put a detector's weights under the mask head; the head keeps its own."""
-    detector = {f"detr.{name.removeprefix('detr.')}": value for name, value in store.load(file).state.model.items()}
+    detector = {f"detr.{name.removeprefix('detr.')}": value for name, value in store.load(file).state.averaged.items()}
     own = twin.state().model
     head = {name: value for name, value in own.items() if not name.startswith("detr.")}
     try:

@@ -12,9 +12,10 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
-from detr_jittor.engine.averages import Averages, logged, loss_weights
+from detr_jittor.engine.averages import BY_OBJECT, Averages, loss_weights
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
+from detr_jittor.engine.expectation import expectation
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.results import Results
@@ -34,7 +35,8 @@ class Training:
         self.config, self.twin, self.folder, self.stop = config, twin, folder, stop
         self.train_data = train_data
         data, size, seed, masks = config.data, config.optim.batch_size, config.run.seed, config.model.masks
-        self.train_loader = Loader(train_data, data, size, True, seed, masks)
+        self.pictures = size * config.optim.accumulate  # of a step
+        self.train_loader = Loader(train_data, data, self.pictures, True, seed, masks)
         self.evaluated = {"test": val_data}  # the beginning of their names in the log → pictures
         if config.run.eval_train:
             self.evaluated["train_eval"] = train_data.first(config.run.eval_train)
@@ -46,7 +48,7 @@ class Training:
         self.batches = 0  # done of the epoch after it
         self.step, self.saved_step = 0, 0
         self.averages = Averages()  # of the epoch after it
-        self.best_ap = -1.0
+        self.best_ap, self.since_best = -1.0, 0  # evaluations
         self.unsaved: DetrError | None = None  # why the newest state is not on the disk
         self.log: RunLog | None = None
 
@@ -60,11 +62,12 @@ class Training:
     def go_on_from(self, found: tuple[str, Checkpoint] | None) -> None:
         """Take over a checkpoint's place in the run, and open the logs."""
         continues = False
+        self.from_detector = found is not None or self.config.run.frozen_weights is not None
         if found and found[1].state.optimizer:
             file, checkpoint = found
             continues = self.folder is not None and self.folder.holds(file)
-            self.epoch, self.step, self.best_ap = checkpoint.epoch, checkpoint.step, checkpoint.best_ap
-            self.saved_step = self.step
+            self.epoch, self.step, self.saved_step = checkpoint.epoch, checkpoint.step, checkpoint.step
+            self.best_ap, self.since_best = checkpoint.best_ap, checkpoint.since_best
             self.take_up_epoch(checkpoint)
         if self.folder and not self.finished():
             if not continues and (earlier := self.folder.set_aside()):
@@ -77,7 +80,8 @@ class Training:
         if not checkpoint.batches:
             return
         old, new = checkpoint.config, self.config
-        if (old is None or old.optim.batch_size != new.optim.batch_size or old.run.seed != new.run.seed
+        sizes = [c and c.optim.batch_size * c.optim.accumulate for c in (old, new)]
+        if (old is None or sizes[0] != sizes[1] or old.run.seed != new.run.seed
                 or checkpoint.epoch_length != len(self.train_loader)):
             print(f"The data, the batch size or the seed has changed: epoch {self.epoch + 1} starts anew.")
             return
@@ -87,6 +91,8 @@ class Training:
         """All epochs that are left. Returns: the exit status."""
         if self.finished():
             print(f"Nothing left to train: {self.epoch + 1} epochs and {self.step} steps are done.")
+        else:
+            print(expectation(self.config, len(self.train_data), len(self.train_loader), self.from_detector))
         try:
             while not self.finished():
                 if not self.one_epoch():
@@ -95,6 +101,8 @@ class Training:
             if self.step > self.saved_step:
                 self.save()
             raise
+        if self.is_stale():
+            print(f"No better AP in {self.since_best} evaluations: stopped early.")
         self.bad_images.tell()
         self.draw_curves()
         if self.unsaved:
@@ -102,7 +110,11 @@ class Training:
         return 0
 
     def finished(self) -> bool:
-        return self.epoch + 1 >= self.config.optim.epochs or self.at_last_step()
+        return self.epoch + 1 >= self.config.optim.epochs or self.at_last_step() or self.is_stale()
+
+    def is_stale(self) -> bool:
+        """Whether --early_stop ends the run."""
+        return 0 < self.config.optim.early_stop <= self.since_best
 
     def at_last_step(self) -> bool:
         return self.config.optim.max_steps is not None and self.step >= self.config.optim.max_steps
@@ -121,6 +133,8 @@ class Training:
         results, tested = evaluated
         best = results is not None and results.ap > self.best_ap
         self.best_ap = results.ap if best else self.best_ap
+        if results is not None:
+            self.since_best = 0 if best else self.since_best + 1
         record = self.record(tested)
         if self.log:
             self.log.epoch(record, results.line(record["epoch"]) if results else None)
@@ -145,7 +159,7 @@ class Training:
             if results is None:
                 return None
             measured[name] = results
-            entries |= {f"{name}_{loss}": value for loss, value in averages.means().items()}
+            entries |= {f"{name}_{loss}": value for loss, value in averages.entries().items()}
             entries |= {f"{name}_{key}": value for key, value in results.log_entries().items()}
             entries[f"{name}_seconds"] = time.monotonic() - began
         return measured["test"], entries
@@ -170,7 +184,7 @@ class Training:
 
     def train_batch(self, batch: Batch, epoch: int) -> None:
         """One step. Errors: DetrError, naming the pictures, if loss or gradient are not finite."""
-        factor = lr_factor(self.config.optim, epoch, self.step)
+        factor = lr_factor(self.config.optim, epoch, self.step, self.batches / len(self.train_loader))
         try:
             losses = self.twin.train_step(batch, seeding.step_seed(self.config.run.seed, self.step), factor)
         except DetrError as error:
@@ -180,9 +194,9 @@ class Training:
                 what = {"loss": "the loss", "grad_norm": "the gradient's norm"}[name]
                 raise DetrError(f"step {self.step}: {what} is {losses[name]}, with {self.names(batch)}.",
                                 "Lower --lr, or look at these pictures and their annotations.")
-        values = {"lr": self.config.optim.lr * factor, **logged(losses, self.weights),
-                  "grad_norm": losses["grad_norm"]}
-        self.averages.add(values)
+        rest = {"lr": self.config.optim.lr * factor, "grad_norm": losses["grad_norm"]}
+        self.averages.add(rest)
+        values = {**rest, **self.averages.add_step(losses, self.weights, batch)}
         if self.log:
             self.log.step(self.step, {name: values[name] for name in ("loss", "class_error", "lr", "grad_norm")})
 
@@ -192,19 +206,20 @@ class Training:
 
     def shown(self) -> dict[str, str]:
         """What the progress bar says."""
-        means, size = self.averages.means(), self.config.optim.batch_size
+        means = self.averages.entries()
         last = self.config.optim.epochs * len(self.train_loader)
         left = min(last, self.config.optim.max_steps or last) - self.step
         return {
-            "loss": f"{means.get('loss', math.nan):.3f}", "class error": f"{means.get('class_error', math.nan):.1f}",
-            "lr": f"{means.get('lr', math.nan):.1e}", "images/s": f"{size / means['step_time']:.1f}",
+            "loss": f"{means.get('loss', math.nan):.3f}",
+            "class error": f"{means.get(BY_OBJECT, math.nan):.1f} of {means.get('objects', 0):,}",
+            "lr": f"{means.get('lr', math.nan):.1e}", "images/s": f"{self.pictures / means['step_time']:.1f}",
             "ETA": duration(max(0, left) * means["step_time"]), "data": f"{1000 * means['data_time']:.0f} ms",
             "memory": f"{peak_memory():.0f} MB",
         }
 
     def record(self, tested: dict) -> dict:
         """What log.txt says about an epoch: the reference code's keys, then ours."""
-        means = self.averages.means()
+        means = self.averages.entries()
         data_time, step_time = means.pop("data_time", 0.0), means.pop("step_time", 0.0)
         return {
             **{f"train_{name}": value for name, value in means.items()},
@@ -230,7 +245,8 @@ class Training:
         if self.folder is None:
             return
         checkpoint = Checkpoint(self.twin.state(), self.epoch, self.step, self.config, self.train_data.classes,
-                                self.best_ap, self.batches, len(self.train_loader), self.averages.sums)
+                                self.best_ap, self.batches, len(self.train_loader), self.since_best,
+                                self.averages.sums)
         try:
             self.folder.save(checkpoint)
             self.unsaved, self.saved_step = None, self.step

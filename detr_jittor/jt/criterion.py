@@ -4,12 +4,15 @@ B batch, L decoder layers, Q queries, C classes, ΣT objects of the batch, M mat
 H and W the pictures' padded height and width.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from detr_jittor.config import LossConfig
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.matching import match
+from detr_jittor.parts import share
 from detr_jittor.types import Target
 
 MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
@@ -55,7 +58,7 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
-    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None):
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = ()):
         """Losses of every decoder layer, those of the masks of the last one.
 
         Args:
@@ -63,6 +66,8 @@ class Criterion:
             indices: assignment of every layer, as `match` returns it; None: matched here.
             masks_of: makes the mask logits [N, h, w] of queries from their places [N] in the flattened [B, Q];
                 None: no masks.
+            rest: the numbers of objects in the pictures of the same step that are not in this batch. All losses are
+                means over the step then, so that those of its batches add up to those of one batch.
 
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
@@ -79,26 +84,32 @@ class Criterion:
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted),
-            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum(sizes), 1)),
-            "cardinality_error": self.cardinality_error(logits, sizes),
+            "loss_ce": self.loss_labels(logits, wanted, self.class_weight(rest, logits.shape[2])),
+            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum([*sizes, *rest]), 1)),
+            "cardinality_error": self.cardinality_error(logits, sizes) * share([1] * len(sizes), [1] * len(rest)),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
-        losses["class_error"] = self.class_error(logits[-1], wanted[-1])
+        losses["class_error"] = self.class_error(logits[-1], wanted[-1]) * share(sizes, rest)
         names.append("class_error")
         if masks_of:
             rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
-            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets)
+            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, sum([*sizes, *rest]))
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
 
-    def loss_labels(self, logits, wanted: np.ndarray):
+    def class_weight(self, sizes: Sequence[int], queries: int) -> float:
+        """Sum of the weights in the class loss of all queries of pictures with so many objects."""
+        matched = sum(min(size, queries) for size in sizes)
+        return matched + self.config.eos_coef * (len(sizes) * queries - matched)
+
+    def loss_labels(self, logits, wanted: np.ndarray, others: float = 0.0):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
 
-        Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
+        Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query, others: the sum of the weights of queries
+            that are not in this batch. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
-        weight /= weight.sum((1, 2), keepdims=True)  # in float64: an error here would be one of every gradient
+        weight /= weight.sum((1, 2), keepdims=True) + others  # in float64: an error here would be one of every gradient
         weight = jt.array(weight.astype(np.float32))  # [L, B, Q]
         wanted = jt.array(wanted[..., None].astype(np.int32))
         entropy = -nn.log_softmax(logits, -1).gather(3, wanted).squeeze(3)  # [L, B, Q]
@@ -113,7 +124,7 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
-    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target]):
+    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: int):
         """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
 
         Args: masks_of as in `__call__`, rows [M] the matched queries in [B, Q], matched [M] their objects.
@@ -128,7 +139,7 @@ class Criterion:
             some = slice(start, start + MASKS_AT_ONCE)
             target = jt.array(np.stack([wanted[i] for i in matched[some]]))
             losses = losses + early(mask_losses, masks[some], target.float32())
-        losses = losses / len(wanted)
+        losses = losses / num_boxes
         return {"loss_mask": losses[:1], "loss_dice": losses[1:]}
 
     def cardinality_error(self, logits, sizes: list[int]):

@@ -21,12 +21,25 @@ class Optimizer:
         self.lrs = [config.lr_backbone if in_backbone(n) else config.lr for n in parameters]
         self.exp_avg = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
         self.exp_avg_sq = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
+        self.added = []  # gradients of the next step, or of those of its parts that are done
         self.steps = 0
 
-    def step(self, loss, lr_factor: float) -> float:
-        """Backpropagate, clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+    def add(self, loss) -> None:
+        """Backpropagate the loss of the next step, or of a part of it."""
         parameters = list(self.parameters.values())
         gradients = jt.grad(loss, parameters)
+        self.added = [a + b for a, b in zip(self.added, gradients)] if self.added else gradients
+        if self.config.accumulate > 1:
+            jt.sync(self.added)  # computed now, so that a part's graph goes before the next one's comes
+
+    def forget(self) -> None:
+        """Drop what was added for the next step."""
+        self.added = []
+
+    def step(self, lr_factor: float) -> float:
+        """Clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+        parameters, gradients = list(self.parameters.values()), self.added
+        self.added = []
         lrs = [lr * lr_factor for lr in self.lrs]
         norm = kernels.adamw_step(parameters, gradients, self.exp_avg, self.exp_avg_sq, lrs,
                                   self.config.weight_decay, self.steps + 1, self.config.clip_max_norm)

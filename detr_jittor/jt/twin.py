@@ -1,11 +1,13 @@
 """The Jittor twin: what the engine sees of this folder."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 
 from detr_jittor.config import Config
 from detr_jittor.jt import kernels
+from detr_jittor.jt.average import Average
 from detr_jittor.jt.criterion import Criterion
 from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.dropout import seed_dropout
@@ -13,7 +15,9 @@ from detr_jittor.jt.layers import set_training
 from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import DETRsegm
-from detr_jittor.parameters import initial_values, is_trained
+from detr_jittor.parameters import initial_values, is_averaged, is_trained
+from detr_jittor.parts import added, parts
+from detr_jittor.schedule import average_decay
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
@@ -36,34 +40,56 @@ class JittorTwin:
                 weight.stop_grad()
         self.n_parameters = sum(p.numel() for p in self.trained.values())
         self.optimizer = Optimizer(self.trained, config.optim)
+        self.average = Average(
+            {n: v for n, v in weights.items() if is_averaged(n, config)}) if config.optim.ema else None
         shapes = {n: tuple(v.shape) for n, v in weights.items()}
         self.load(State(initial_values(shapes, config.run.seed), {}))
 
     def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
         """See `twin.Twin.train_step`."""
         set_training(self.model, True)
-        seed_dropout(self.model, seed)
-        names, values, loss, _ = self.losses(batch)
-        log = self.log(names, values, loss)
-        norm = self.optimizer.step(loss, lr_factor) if np.isfinite(log["loss"]) else float("nan")
-        return {**log, "grad_norm": norm}
+        optim, logs = self.config.optim, []
+        for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
+            seed_dropout(self.model, key)
+            names, values, loss, _ = self.losses(part, rest=rest)
+            logs.append(self.log(names, values, loss))
+            if not np.isfinite(logs[-1]["loss"]):
+                self.optimizer.forget()
+                return {**logs[-1], "grad_norm": float("nan")}
+            self.optimizer.add(loss)
+        norm = self.optimizer.step(lr_factor)
+        if self.average and np.isfinite(norm):
+            self.average.update(average_decay(self.optimizer.steps))
+        return {**added(logs), "grad_norm": norm}
 
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
         return self.model(jt.array(batch.images), jt.array(batch.mask))
 
-    def losses(self, batch: Batch, indices=None):
-        """(names, values, weighted sum, outputs) of one batch, with gradients"""
+    def losses(self, batch: Batch, indices=None, rest=()):
+        """(names, values, weighted sum, outputs) of one batch, with gradients; rest as the criterion has it"""
         logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of)
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest)
         weights = jt.array(self.criterion.weights(names))
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
     def log(self, names, values, loss) -> dict[str, float]:
         fetched = jt.concat([loss.reshape(1), values]).numpy().tolist()  # one fetch a step
         return dict(zip(["loss", *names], fetched))
+
+    @contextmanager
+    def averaged(self):
+        """See `twin.Twin.averaged`."""
+        if not self.average:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
         """See `twin.Twin.evaluate`."""
@@ -92,7 +118,9 @@ class JittorTwin:
     def state(self) -> State:
         """See `twin.Twin.state`."""
         moments, steps = self.optimizer.state()
-        return State({n: v.numpy() for n, v in self.model.state_dict().items()}, moments, steps)
+        average = self.average.state() if self.average else {}
+        return State({n: v.numpy() for n, v in self.model.state_dict().items()}, moments, steps,
+                     average)
 
     def load(self, state: State) -> None:
         """See `twin.Twin.load`."""
@@ -104,6 +132,8 @@ class JittorTwin:
             if name not in self.trained:
                 var.stop_grad()
         self.optimizer.load(state.optimizer, state.steps)
+        if self.average:
+            self.average.load(state.averaged)
         jt.sync_all()
 
 

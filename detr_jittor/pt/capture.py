@@ -137,7 +137,8 @@ def taking_sides(sides: list[np.ndarray] | None) -> Iterator[Kinks]:
 
 def update(twin: PyTorchTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
     """One optimizer step with given gradients. Returns their norm before clipping."""
-    return twin.optimizer.step(given_gradients(twin.trained, gradients), lr_factor)
+    twin.optimizer.add(given_gradients(twin.trained, gradients))
+    return twin.optimizer.step(lr_factor)
 
 
 def given_gradients(parameters: dict, gradients: dict[str, np.ndarray]):
@@ -151,6 +152,8 @@ def learning_rates(optim: OptimConfig, factors: list[float]) -> list[tuple[float
     for factor in factors:
         parameters = {n: torch.nn.Parameter(torch.zeros(1)) for n in ("class_embed.bias", "backbone.weight")}
         gradients = {n: np.ones(1, np.float32) for n in parameters}
-        Optimizer(parameters, optim).step(given_gradients(parameters, gradients), factor)
+        optimizer = Optimizer(parameters, optim)
+        optimizer.add(given_gradients(parameters, gradients))
+        optimizer.step(factor)
         applied.append(tuple(-p.item() for p in parameters.values()))
     return applied

@@ -14,30 +14,45 @@ class Optimizer:
         self.config = config
         self.lrs = [config.lr, config.lr_backbone]
         groups = [[p for n, p in parameters.items() if in_backbone(n) == backbone] for backbone in (False, True)]
+        self.added = False  # whether a part of the next step has left its gradients
+        self.steps = 0
         self.adamw = torch.optim.AdamW([{"params": g, "lr": lr} for g, lr in zip(groups, self.lrs)],
                                        weight_decay=config.weight_decay)
 
-    def step(self, loss, lr_factor: float) -> float:
-        """Backpropagate, clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+    def add(self, loss) -> None:
+        """Backpropagate the loss of the next step, or of a part of it."""
+        if not self.added:
+            self.adamw.zero_grad()
+        loss.backward()
+        self.added = True
+
+    def forget(self) -> None:
+        """Drop what was added for the next step."""
+        self.added = False
+
+    def step(self, lr_factor: float) -> float:
+        """Clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+        self.added = False
         for group, lr in zip(self.adamw.param_groups, self.lrs):
             group["lr"] = lr * lr_factor
-        self.adamw.zero_grad()
-        loss.backward()
         limit = self.config.clip_max_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
         if norm < float("inf"):
             self.adamw.step()
+            self.steps += 1
         return norm
 
     def state(self) -> tuple[dict, int]:
         """{name: (exp_avg, exp_avg_sq)} in NumPy, and the number of steps taken"""
         moments = {n: self.adamw.state[p] for n, p in self.parameters.items() if p in self.adamw.state}
-        steps = max((int(m["step"]) for m in moments.values()), default=0)
         numpy = {n: (m["exp_avg"].cpu().numpy().copy(), m["exp_avg_sq"].cpu().numpy().copy())
                  for n, m in moments.items()}
-        return numpy, steps
+        return numpy, self.steps
 
     def load(self, moments: dict, steps: int) -> None:
+        if not moments:
+            return
+        self.steps = steps
         for name, (exp_avg, exp_avg_sq) in moments.items():
             p = self.parameters[name]
             self.adamw.state[p] = {"step": torch.tensor(float(steps)),

@@ -1,17 +1,21 @@
 """The PyTorch twin: what the engine sees of this folder."""
 
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
 
 from detr_jittor.config import Config
-from detr_jittor.parameters import initial_values, is_trained
+from detr_jittor.parameters import initial_values, is_averaged, is_trained
+from detr_jittor.parts import added, parts
+from detr_jittor.pt.average import Average
 from detr_jittor.pt.criterion import Criterion
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.segmentation import DETRsegm
+from detr_jittor.schedule import average_decay
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
@@ -34,6 +38,8 @@ class PyTorchTwin:
             parameter.requires_grad_(name in self.trained)
         self.n_parameters = sum(p.numel() for p in self.trained.values())
         self.optimizer = Optimizer(self.trained, config.optim)
+        self.average = Average(
+            {n: v for n, v in self.model.state_dict().items() if is_averaged(n, config)}) if config.optim.ema else None
         shapes = {n: tuple(v.shape) for n, v in self.model.state_dict().items()}
         self.load(State(initial_values(shapes, config.run.seed), {}))
 
@@ -41,12 +47,19 @@ class PyTorchTwin:
         """See `twin.Twin.train_step`."""
         self.model.train()
         torch.manual_seed(seed)
-        seed_dropout(self.model, seed if self.config.run.dropout_masks == "shared" else None)
-        names, values, loss, _ = self.losses(batch)
-        if not torch.isfinite(loss):
-            return self.log(names, values, loss, float("nan"))
-        norm = self.optimizer.step(loss, lr_factor)
-        return self.log(names, values, loss, norm)
+        optim, logs = self.config.optim, []
+        for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
+            seed_dropout(self.model, key if self.config.run.dropout_masks == "shared" else None)
+            names, values, loss, _ = self.losses(part, rest=rest)
+            logs.append(self.log(names, values, loss))
+            if not np.isfinite(logs[-1]["loss"]):
+                self.optimizer.forget()
+                return {**logs[-1], "grad_norm": float("nan")}
+            self.optimizer.add(loss)
+        norm = self.optimizer.step(lr_factor)
+        if self.average and np.isfinite(norm):
+            self.average.update(average_decay(self.optimizer.steps))
+        return {**added(logs), "grad_norm": norm}
 
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
@@ -56,26 +69,36 @@ class PyTorchTwin:
             logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device))
         return logits.to(dtype), boxes.to(dtype), *seen
 
-    def losses(self, batch: Batch, indices=None):
-        """(names, values, weighted sum, outputs) of one batch, with gradients"""
+    def losses(self, batch: Batch, indices=None, rest=()):
+        """(names, values, weighted sum, outputs) of one batch, with gradients; rest as the criterion has it"""
         logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of)
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest)
         weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
-    def log(self, names, values, loss, norm: float) -> dict[str, float]:
-        return {"loss": loss.item(), **dict(zip(names, values.tolist())), "grad_norm": norm}
+    def log(self, names, values, loss) -> dict[str, float]:
+        return {"loss": loss.item(), **dict(zip(names, values.tolist()))}
+
+    @contextmanager
+    def averaged(self):
+        """See `twin.Twin.averaged`."""
+        if not self.average:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
         """See `twin.Twin.evaluate`."""
         self.model.eval()
         names, values, loss, outputs = self.losses(batch)
-        log = self.log(names, values, loss, 0.0)
-        del log["grad_norm"]
-        return self.outputs(*outputs), log
+        return self.outputs(*outputs), self.log(names, values, loss)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Outputs:
@@ -97,7 +120,9 @@ class PyTorchTwin:
     def state(self) -> State:
         """See `twin.Twin.state`."""
         moments, steps = self.optimizer.state()
-        return State({n: v.cpu().numpy().copy() for n, v in self.model.state_dict().items()}, moments, steps)
+        average = self.average.state() if self.average else {}
+        return State({n: v.cpu().numpy().copy() for n, v in self.model.state_dict().items()}, moments, steps,
+                     average)
 
     def load(self, state: State) -> None:
         """See `twin.Twin.load`."""
@@ -107,6 +132,8 @@ class PyTorchTwin:
             for name, value in own.items():
                 value.copy_(torch.as_tensor(np.asarray(state.model[name])))
         self.optimizer.load(state.optimizer, state.steps)
+        if self.average:
+            self.average.load(state.averaged)
 
     def to_float64(self) -> "PyTorchTwin":
         """Compute in float64 from here on: the truth that both twins are measured against."""

@@ -29,8 +29,10 @@ def sample() -> Checkpoint:
                       rng.random(SHAPES[name], np.float32)) for name in TRAINED}
     classes = Classes((1, 2, 3), ("cat", "犬", "tv monitor"), (1, 2, 3), 4)
     config = Config().replace(lr=3e-4, epochs=7, lr_drop=3)
-    return Checkpoint(State(model, moments, steps=17), epoch=2, step=21, config=config, classes=classes,
-                      best_ap=0.1 + 0.2, batches=3, epoch_length=6, sums={"loss": [12.34567890123456789, 3]})
+    average = {name: rng.standard_normal(SHAPES[name]).astype(np.float32) for name in TRAINED}
+    return Checkpoint(State(model, moments, steps=17, average=average), since_best=3, epoch=2, step=21,
+                      config=config, classes=classes, best_ap=0.1 + 0.2, batches=3, epoch_length=6,
+                      sums={"loss": [12.34567890123456789, 3]})
 
 
 def assert_bit_equal(one: dict, other: dict) -> None:
@@ -46,6 +48,8 @@ def assert_equal(one: Checkpoint, other: Checkpoint) -> None:
     for i in (0, 1):
         assert_bit_equal({n: m[i] for n, m in one.state.optimizer.items()},
                          {n: m[i] for n, m in other.state.optimizer.items()})
-    for field in ("epoch", "step", "config", "classes", "best_ap", "batches", "epoch_length", "sums", "note"):
+    assert_bit_equal(dict(sorted(one.state.average.items())), dict(sorted(other.state.average.items())))
+    for field in ("since_best", "epoch", "step", "config", "classes", "best_ap", "batches", "epoch_length", "sums",
+                  "note"):
         assert getattr(one, field) == getattr(other, field), field
     assert one.state.steps == other.state.steps

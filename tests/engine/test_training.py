@@ -54,7 +54,8 @@ def test_what_a_run_leaves(config, capsys, monkeypatch):
         "class_error", "loss", "loss_ce", "loss_bbox", "loss_giou", "loss_ce_0", "loss_ce_unscaled",
         "loss_bbox_unscaled", "loss_giou_unscaled", "class_error_unscaled", "cardinality_error_unscaled",
         "loss_ce_0_unscaled")} | {"train_lr", "test_coco_eval_bbox", "epoch", "n_parameters"}
-    ours = {"train_grad_norm", "step", "train_data_time", "train_step_time", "train_seconds", "test_seconds",
+    ours = {*(f"{split}_{name}" for split in ("train", "test") for name in ("class_error_by_object", "objects")),
+            "train_grad_norm", "step", "train_data_time", "train_step_time", "train_seconds", "test_seconds",
             "peak_memory_mb"}
     assert all(record.keys() == reference | ours for record in log)
     assert all(len(record["test_coco_eval_bbox"]) == 12 for record in log)

@@ -1,0 +1,101 @@
+"""Weights of one model as the start of another: what fits is kept, the class head and the mask rooms may differ.
+
+C classes; row C of a class head is "no object".
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from detr_jittor.checkpoint.architecture import classes_of, num_classes
+from detr_jittor.checkpoint.backbone import OPTIONAL
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.types import Classes, State
+
+HEAD = ("class_embed.weight", "class_embed.bias")
+MASK_ROOMS = ("bbox_attention.", "mask_head.")
+SHOWN = 12  # names of classes listed of each kind
+
+
+def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classes: Classes) -> tuple[State, list[str]]:
+    """A state for a model, from a checkpoint with other classes perhaps, and with or without masks.
+
+    Args:
+        own: the model's weights as they were initialised; what is replaced starts from these.
+        classes: the dataset's.
+
+    Returns: (state, what was kept and what was replaced, a line each). Keys that still do not fit are left in the
+        state or absent from it, for the model's strict loader to list.
+    """
+    given = {name.removeprefix("detr."): value for name, value in checkpoint.state.model.items()
+             if not name.endswith(OPTIONAL)}
+    prefix = "detr." if any(name.startswith("detr.") for name in own) else ""
+    rooms = sorted({name.split(".")[0] for name in own if name.startswith(MASK_ROOMS)}
+                   ^ {name.split(".")[0] for name in given if name.startswith(MASK_ROOMS)})
+    state = {own_name(name, prefix): value for name, value in given.items() if name.split(".")[0] not in rooms}
+    state |= {name: value for name, value in own.items() if name.split(".")[0] in rooms}
+    remarks = []
+    if rooms:
+        remarks.append(f"{' and '.join(rooms)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
+    if HEAD[0] in given and HEAD[1] in given:
+        kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, len(own[prefix + HEAD[0]]) - 1)
+        remarks.append(remark)
+        for name in HEAD if kept is not None else ():
+            state[prefix + name] = with_rows(own[prefix + name], given[name], kept)
+    loaded = sum(state.get(name) is not value for name, value in own.items())
+    return State(state, {}), [f"{Path(file).name}: {loaded} of {len(own)} arrays are taken over", *remarks]
+
+
+def own_name(name: str, prefix: str) -> str:
+    return name if name.startswith(MASK_ROOMS) else prefix + name
+
+
+def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: int):
+    """({row of the new head: row of the old one}, what happens to the head); None if the head stays as it is.
+
+    Classes match by their names, without regard to case.
+    """
+    theirs = classes_of(checkpoint)
+    if before == after and (theirs is None or {(x.casefold(), label) for x, label in zip(classes.names, classes.labels)}
+                            <= {(x.casefold(), label) for x, label in zip(theirs.names, theirs.labels)}):
+        return None, f"class head: kept, the {before} classes are the same"
+    rows = {} if theirs is None else {name.casefold(): label for name, label in zip(theirs.names, theirs.labels)}
+    kept = {label: rows[name.casefold()] for name, label in zip(classes.names, classes.labels)
+            if name.casefold() in rows}
+    new = [name for name, label in zip(classes.names, classes.labels) if label not in kept]
+    parts = ["\"no object\" kept"]
+    if kept:
+        parts.append(f"{len(kept)} kept by name ({shown([classes.name_of()[label] for label in kept])})")
+    if new:
+        parts.append(f"{len(new)} start anew ({shown(new)})")
+    return {**kept, after: before}, f"class head: replaced, {before} → {after} classes; {', '.join(parts)}"
+
+
+def with_rows(own: np.ndarray, given: np.ndarray, kept: dict[int, int]) -> np.ndarray:
+    """The new head [C + 1, …] with some rows of the old one."""
+    own = own.copy()
+    own[list(kept)] = given[list(kept.values())]
+    return own
+
+
+def shown(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+
+
+def trained_parts(shapes: dict[str, tuple[int, ...]], trained: set[str]) -> str:
+    """What is trained and what is frozen, in numbers of each part of the model."""
+    def size(names) -> int:
+        return sum(int(np.prod(shapes[name])) for name in names)
+
+    parts: dict[str, list[str]] = {}
+    for name in shapes:
+        parts.setdefault(name.removeprefix("detr.").split(".")[0], []).append(name)
+    lines = []
+    for part, names in parts.items():
+        all_of_it, moving = size(names), size(name for name in names if name in trained)
+        if moving == all_of_it:
+            lines.append(f"{part} {moving:,} trained")
+        else:
+            lines.append(f"{part} {all_of_it - moving:,} of {all_of_it:,} frozen" if moving
+                         else f"{part} {all_of_it:,} frozen")
+    return "; ".join(lines)
