@@ -82,5 +82,4 @@ def run_rules(config: Config):
            "Give more --epochs.")
     yield (r.frozen_weights is not None and not config.model.masks,
            "--frozen_weights trains the mask head alone, which needs --masks.", "Add --masks.")
-    yield (r.world_size != 1, f"--world_size {r.world_size}: several processes are not supported yet.",
-           "Leave it at 1.")
+    yield r.world_size < 1, f"--world_size {r.world_size} is less than 1.", "Give the number of processes."

@@ -17,6 +17,13 @@ class Averages:
             pair[0] += value
             pair[1] += 1
 
+    def merge(self, sums: dict[str, list]) -> None:
+        """Take in what another process has summed up."""
+        for name, (total, count) in sums.items():
+            pair = self.sums.setdefault(name, [0.0, 0])
+            pair[0] += total
+            pair[1] += count
+
     def means(self) -> dict[str, float]:
         return {name: total / count for name, (total, count) in self.sums.items()}
 

@@ -10,19 +10,24 @@ from detr_jittor.engine.averages import Averages, logged, loss_weights
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.evaluate.results import Evaluator, Results
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.report.progress import Progress
 from detr_jittor.twin import Twin
 
 
 def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, bad_images: BadImages,
-                   stop: StopRequest) -> tuple[Results | None, Averages]:
-    """(results, mean losses) over a split; no results if it was interrupted."""
-    folder = Path(config.run.output_dir) / "panoptic_eval" if config.run.output_dir else None
+                   stop: StopRequest, processes: Processes = ALONE) -> tuple[Results | None, Averages]:
+    """(results, mean losses) over a split; no results if it was interrupted.
+
+    Each of several processes has a share of the batches, and the results of all.
+    """
+    writes = config.run.output_dir and processes.rank == 0
+    folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
     weights, averages, evaluator = loss_weights(config.loss), Averages(), Evaluator(data, config.model.masks, folder)
-    with contextlib.closing(Progress("evaluation", len(loader))) as progress:
+    with contextlib.closing(Progress("evaluation", len(loader), quiet=processes.rank > 0)) as progress:
         for batch in loader.epoch():
             if stop.status:
-                return None, averages
+                break
             bad_images.add(batch.bad_images)
             if not len(batch):
                 continue
@@ -30,4 +35,11 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
             averages.add(logged(losses, weights))
             evaluator.add(outputs, batch.targets)
             progress.update({"loss": f"{averages.means()['loss']:.3f}"})
-    return evaluator.summarize(), averages
+    shares = processes.gather((stop.status, averages.sums, evaluator.found(), list(bad_images.reasons)))
+    for rank, (_, sums, found, reasons) in enumerate(shares):
+        if rank != processes.rank:
+            averages.merge(sums)
+            evaluator.take(found)
+            bad_images.add(reasons)
+    stopped = any(status for status, *_ in shares)
+    return None if stopped else evaluator.summarize(), averages

@@ -10,6 +10,7 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.errors import DetrError
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.twin import Twin, load_twin
 from detr_jittor.types import Classes, State
 
@@ -34,10 +35,16 @@ def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
     if found is None:
         if config.run.eval:
             raise DetrError(f"{config.run.output_dir}: holds no checkpoint.", "Pass --resume FILE.")
-        print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
         return None
-    print(f"Going on from {found[0]}.")
     return str(found[0]), found[1]
+
+
+def tell_checkpoint(config: Config, found: tuple[str, Checkpoint] | None) -> None:
+    """Say what `resume` "auto" has found."""
+    if config.run.resume == "auto" and found:
+        print(f"Going on from {found[0]}.")
+    elif config.run.resume == "auto":
+        print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
 
 
 def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
@@ -81,7 +88,8 @@ def listed(categories: list[int], classes: Classes) -> str:
     return f"categories {shown}{', …' if len(categories) > 5 else ''}" if len(categories) > 1 else f"category {shown}"
 
 
-def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool) -> Twin:
+def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool,
+          processes: Processes = ALONE) -> Twin:
     """The twin with its weights: a checkpoint's, or random ones with ImageNet's in the backbone.
 
     Args:
@@ -93,8 +101,9 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
     frozen = config.run.frozen_weights
     use_backbone = wants_backbone and found is None and not frozen and config.run.backbone_weights != "none"
     file = weights_file(config.model.backbone, config.run.backbone_weights) if use_backbone else None
-    twin = load_twin(config.run.framework)(config, config.model.num_classes)
-    print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters")
+    twin = load_twin(config.run.framework)(config, config.model.num_classes, processes)
+    print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters"
+          + (f", {processes.size} processes" if processes.size > 1 else ""))
     if config.run.device.startswith("cuda") and not str(twin.device).startswith("cuda"):
         print(f"warning: --device {config.run.device}: there is no GPU that {twin.name} can use here; it goes on "
               f"with the {twin.device}.", file=sys.stderr)

@@ -10,6 +10,7 @@ from detr_jittor.config import LossConfig
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.matching import match
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.types import Target
 
 MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
@@ -55,7 +56,8 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
-    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None):
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None,
+                 processes: Processes = ALONE):
         """Losses of every decoder layer, those of the masks of the last one.
 
         Args:
@@ -63,6 +65,8 @@ class Criterion:
             indices: assignment of every layer, as `match` returns it; None: matched here.
             masks_of: makes the mask logits [N, h, w] of queries from their places [N] in the flattened [B, Q];
                 None: no masks.
+            processes: those that share a step: what the losses are divided by is that of all their pictures
+                together, so that the mean of their losses is what one process would have.
 
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
@@ -76,11 +80,12 @@ class Criterion:
                 cost = self.matching_cost(logits, boxes, labels, target_boxes)
             indices = match(cost.numpy(), sizes)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
+        num_boxes = max(float(processes.mean(sum(sizes))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted),
-            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum(sizes), 1)),
+            "loss_ce": self.loss_labels(logits, wanted, processes),
+            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes),
             "cardinality_error": self.cardinality_error(logits, sizes),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
@@ -88,17 +93,18 @@ class Criterion:
         names.append("class_error")
         if masks_of:
             rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
-            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets)
+            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, num_boxes)
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
 
-    def loss_labels(self, logits, wanted: np.ndarray):
+    def loss_labels(self, logits, wanted: np.ndarray, processes: Processes):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
 
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
-        weight /= weight.sum((1, 2), keepdims=True)  # in float64: an error here would be one of every gradient
+        # In float64: an error here would be one of every gradient
+        weight /= processes.mean(weight.sum((1, 2), keepdims=True))
         weight = jt.array(weight.astype(np.float32))  # [L, B, Q]
         wanted = jt.array(wanted[..., None].astype(np.int32))
         entropy = -nn.log_softmax(logits, -1).gather(3, wanted).squeeze(3)  # [L, B, Q]
@@ -113,7 +119,7 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
-    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target]):
+    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: float):
         """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
 
         Args: masks_of as in `__call__`, rows [M] the matched queries in [B, Q], matched [M] their objects.
@@ -128,7 +134,7 @@ class Criterion:
             some = slice(start, start + MASKS_AT_ONCE)
             target = jt.array(np.stack([wanted[i] for i in matched[some]]))
             losses = losses + early(mask_losses, masks[some], target.float32())
-        losses = losses / len(wanted)
+        losses = losses / num_boxes
         return {"loss_mask": losses[:1], "loss_dice": losses[1:]}
 
     def cardinality_error(self, logits, sizes: list[int]):

@@ -6,6 +6,7 @@ from detr_jittor.config import OptimConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.runtime import jt
 from detr_jittor.parameters import in_backbone
+from detr_jittor.processes import ALONE, Processes
 
 
 class Optimizer:
@@ -15,18 +16,22 @@ class Optimizer:
     skew the bias correction; here `steps` counts updates.
     """
 
-    def __init__(self, parameters: dict[str, jt.Var], config: OptimConfig):
+    def __init__(self, parameters: dict[str, jt.Var], config: OptimConfig, processes: Processes = ALONE):
         self.parameters = parameters
         self.config = config
+        self.processes = processes
         self.lrs = [config.lr_backbone if in_backbone(n) else config.lr for n in parameters]
         self.exp_avg = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
         self.exp_avg_sq = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
         self.steps = 0
 
     def step(self, loss, lr_factor: float) -> float:
-        """Backpropagate, clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+        """Backpropagate, average over the processes, clip, and take one step unless a gradient is not finite.
+
+        Returns: the norm before clipping.
+        """
         parameters = list(self.parameters.values())
-        gradients = jt.grad(loss, parameters)
+        gradients = self.processes.average(jt.grad(loss, parameters))
         lrs = [lr * lr_factor for lr in self.lrs]
         norm = kernels.adamw_step(parameters, gradients, self.exp_avg, self.exp_avg_sq, lrs,
                                   self.config.weight_decay, self.steps + 1, self.config.clip_max_norm)

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 
 from detr_jittor.config import Config
-from detr_jittor.parameters import initial_values, is_trained
+from detr_jittor.parameters import NORM_BUFFERS, initial_values, is_trained
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.pt.criterion import Criterion
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
+from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
@@ -22,8 +24,11 @@ class PyTorchTwin:
     checkpoint_suffix = ".pth"
     kernels = "PyTorch's own"
 
-    def __init__(self, config: Config, num_classes: int):
+    join = staticmethod(join)
+
+    def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
         self.config = config
+        self.processes = processes
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
         torch.manual_seed(config.run.seed)
@@ -33,7 +38,7 @@ class PyTorchTwin:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trained)
         self.n_parameters = sum(p.numel() for p in self.trained.values())
-        self.optimizer = Optimizer(self.trained, config.optim)
+        self.optimizer = Optimizer(self.trained, config.optim, processes)
         shapes = {n: tuple(v.shape) for n, v in self.model.state_dict().items()}
         self.load(State(initial_values(shapes, config.run.seed), {}))
 
@@ -42,11 +47,19 @@ class PyTorchTwin:
         self.model.train()
         torch.manual_seed(seed)
         seed_dropout(self.model, seed if self.config.run.dropout_masks == "shared" else None)
-        names, values, loss, _ = self.losses(batch)
-        if not torch.isfinite(loss):
-            return self.log(names, values, loss, float("nan"))
-        norm = self.optimizer.step(loss, lr_factor)
-        return self.log(names, values, loss, norm)
+        names, values, loss, _ = self.losses(batch, processes=self.processes)
+        log = self.processes.mean_of(self.log(names, values, loss))
+        norm = self.optimizer.step(loss, lr_factor) if np.isfinite(log["loss"]) else float("nan")
+        self.average_statistics()
+        return {**log, "grad_norm": norm}
+
+    @torch.no_grad()
+    def average_statistics(self) -> None:
+        """Give all processes the same running statistics of a trained batch norm: the mean of theirs."""
+        if self.processes.size > 1 and self.config.model.backbone_norm == "batch":
+            own = [v for n, v in self.model.state_dict().items() if n.endswith(NORM_BUFFERS)]
+            for statistic, mean in zip(own, self.processes.average(own)):
+                statistic.copy_(mean)
 
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
@@ -56,26 +69,24 @@ class PyTorchTwin:
             logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device))
         return logits.to(dtype), boxes.to(dtype), *seen
 
-    def losses(self, batch: Batch, indices=None):
+    def losses(self, batch: Batch, indices=None, processes: Processes = ALONE):
         """(names, values, weighted sum, outputs) of one batch, with gradients"""
         logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of)
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, processes)
         weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
-    def log(self, names, values, loss, norm: float) -> dict[str, float]:
-        return {"loss": loss.item(), **dict(zip(names, values.tolist())), "grad_norm": norm}
+    def log(self, names, values, loss) -> dict[str, float]:
+        return {"loss": loss.item(), **dict(zip(names, values.tolist()))}
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
         """See `twin.Twin.evaluate`."""
         self.model.eval()
         names, values, loss, outputs = self.losses(batch)
-        log = self.log(names, values, loss, 0.0)
-        del log["grad_norm"]
-        return self.outputs(*outputs), log
+        return self.outputs(*outputs), self.log(names, values, loss)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Outputs:
