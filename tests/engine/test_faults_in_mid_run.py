@@ -83,7 +83,7 @@ def test_a_hang_is_noticed_within_a_minute():
 @pytest.mark.parametrize("number", [0, 2])
 def test_the_pictures_are_unmounted(config, coco, at_step, capsys, number):
     at_step(7, lambda: (coco / "train2017").rename(coco / "away"))
-    with pytest.raises(DetrError, match=r"4 pictures could not be read, the last: .*No such file or directory"):
+    with pytest.raises(DetrError, match=r"[34] pictures could not be read, the last: .*No such file or directory"):
         engine.train(config.replace(num_workers=number, max_bad_images=2))
     saved = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     assert saved.step >= 8
