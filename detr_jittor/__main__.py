@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, tell
 
 COMMANDS = {  # in the order of --help
     "demo": "demo", "train": "train", "evaluate": "evaluate", "predict": "predict", "dataset": "dataset",
@@ -59,12 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser = Parser(prog=f"detr-jittor {name}", description=command.HELP)
         command.add_arguments(parser)
         return command.run(parser.parse_args(arguments[1:]))
-    except DetrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (DetrError, KeyboardInterrupt) as error:
+        return tell(error)
     except BrokenPipeError:  # whoever read the output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

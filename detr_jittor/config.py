@@ -63,7 +63,7 @@ class OptimConfig:
 
     lr: float = option(1e-4, "learning rate")
     lr_backbone: float = option(1e-5, "learning rate of the backbone; 0 freezes it")
-    batch_size: int = option(2, "pictures a step")
+    batch_size: int = option(2, "pictures a step, in each process")
     weight_decay: float = option(1e-4, "weight decay (AdamW)")
     epochs: int = option(300, "epochs")
     lr_drop: int = option(200, "epochs after which the learning rates drop tenfold, again and again")
@@ -116,8 +116,8 @@ class RunConfig:
     weights: str = option("", "weights to begin with, of any known kind of file, or the name of a published model such "
                           "as detr-r50; a class head of other classes is replaced (added)")
     frozen_weights: str | None = option(None, "train only the mask head, on top of this checkpoint")
-    world_size: int = option(1, "number of processes")
-    dist_url: str = option("env://", "where the processes meet")
+    world_size: int = option(1, "number of processes; taken from mpirun or torchrun if not given")
+    dist_url: str = option("env://", "where the processes of the PyTorch twin meet")
     dropout_masks: str = option("native", "dropout masks of the PyTorch twin: its own random numbers, or those that "
                                 "the Jittor twin makes, so that runs can be compared (added)", ("native", "shared"))
     precision: str = option("float32", "what is multiplied: float32, or bf16 with float32 weights and sums (added)",

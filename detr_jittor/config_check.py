@@ -88,5 +88,6 @@ def run_rules(config: Config):
     yield (bool(r.frozen_weights) and config.optim.freeze != "none",
            f"--frozen_weights trains the mask head alone, --freeze {config.optim.freeze} leaves others.",
            "Leave one out.")
-    yield (r.world_size != 1, f"--world_size {r.world_size}: several processes are not supported yet.",
-           "Leave it at 1.")
+    yield (config.optim.accumulate > 1 and r.world_size > 1, "--accumulate does not go with several processes.",
+           "Give a larger --batch_size, or start more processes.")
+    yield r.world_size < 1, f"--world_size {r.world_size} is less than 1.", "Give the number of processes."

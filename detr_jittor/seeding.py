@@ -14,9 +14,10 @@ def generator(seed: int, *where: int) -> np.random.Generator:
     return np.random.default_rng([seed, *where])
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The 31-bit seed of one training step, from which the dropout masks of that step are made."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0] & 0x7FFFFFFF)
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The 31-bit seed of one training step, from which the dropout masks of that step are made in process `rank`."""
+    where = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(where).generate_state(1)[0] & 0x7FFFFFFF)
 
 
 def place_id(name: str) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from detr_jittor.config import Config
+from detr_jittor.config import Config, RunConfig
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.types import Batch, Outputs, State
 
 
@@ -19,7 +20,15 @@ class Twin(Protocol):
     kernels: str  # which kernels serve, in words
     trained: Collection[str]  # the names of the weights that the optimizer moves
 
-    def __init__(self, config: Config, num_classes: int): ...
+    def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
+        """
+        Args:
+            processes: those that train together, as `join` gives them.
+        """
+
+    @staticmethod
+    def join(run: RunConfig) -> Processes:
+        """The processes that were started with this one. Errors: DetrError if that is not what the settings say."""
 
     def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
         """One optimizer step.
@@ -30,14 +39,18 @@ class Twin(Protocol):
 
         Returns: `loss` (the weighted sum), every unscaled loss term by the reference's key
             (`loss_ce`, `loss_bbox_0`, …, `class_error`, `cardinality_error`) and `grad_norm` before clipping.
-            If `loss` or `grad_norm` is not finite, nothing was updated.
+            If `loss` or `grad_norm` is not finite, nothing was updated. With several processes, which all must
+            take part with a batch of their own, all of it is the mean over them.
         """
 
     def averaged(self) -> AbstractContextManager:
         """For a while the moving averages in place of the weights, where there are any."""
 
     def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
-        """The outputs of the last decoder layer and the losses, in evaluation mode (no dropout, no update)."""
+        """The outputs of the last decoder layer and the losses, in evaluation mode (no dropout, no update).
+
+        Each process for itself.
+        """
 
     def predict(self, batch: Batch) -> Outputs:
         """The outputs of the last decoder layer, in evaluation mode; targets are not looked at."""

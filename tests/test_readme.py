@@ -16,7 +16,8 @@ READMES = ["README.md", "README.zh-CN.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
 INSTALLS = ["make demo", "make test", "pip install torch==2.13.0"]  # run by CI and by whoever starts
-SLOW = ["detr-jittor align", "detr-jittor compare", "detr-jittor bench"]  # each has tests of its own
+# Each has tests of its own.
+SLOW = ["detr-jittor align", "detr-jittor compare", "detr-jittor bench", "mpirun", "torchrun"]
 
 
 def commands(readme: str) -> list[str]:

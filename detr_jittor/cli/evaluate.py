@@ -22,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
     if folder:
         make_folder(folder)
     results = engine.evaluate(config, found)
+    if results is None:  # one of several processes, of which the first writes
+        return 0
     print(results.tables())
     if folder:
         write_whole(folder / "eval.json", json.dumps(results.to_json(), indent=2, ensure_ascii=False) + "\n")

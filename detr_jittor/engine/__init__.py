@@ -11,9 +11,10 @@ from detr_jittor.data.loader import Loader
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.engine.start import build, find_checkpoint, resolve
+from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_checkpoint
 from detr_jittor.engine.training import Training
 from detr_jittor.evaluate.results import Results
+from detr_jittor.processes import check_same_start, together
 from detr_jittor.twin import load_twin
 
 
@@ -29,41 +30,52 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
     """
     config_check.check(config)
     with contextlib.ExitStack() as stack:
+        framework = load_twin(config.run.framework)
+        processes = stack.enter_context(together(framework.join(config.run)))
+        config = config.replace(world_size=processes.size)
+        config_check.check(config)
         folder = None
-        if config.run.output_dir:
-            folder = RunFolder(config.run.output_dir, load_twin(config.run.framework).checkpoint_suffix)
+        if config.run.output_dir and processes.rank == 0:
+            folder = RunFolder(config.run.output_dir, framework.checkpoint_suffix)
             stack.callback(folder.close)
         found = found or find_checkpoint(config)
+        tell_checkpoint(config, found)
         train_data, val_data = (open_split(config.data, split, config.model.masks) for split in ("train", "val"))
         check_same_classes(train_data, val_data)
         for index in (train_data, val_data):
             for remark in index.remarks:
                 print(f"{index.name}: {remark}")
         config = resolve(config, train_data, found)
-        twin = build(config, found, wants_backbone=True, classes=train_data.classes)
+        twin = build(config, found, True, train_data.classes, processes)
+        if processes.size > 1:
+            check_same_start(processes, twin.state(), len(train_data), len(val_data))
         stop = stack.enter_context(StopRequest())
-        training = Training(config, twin, train_data, val_data, folder, stop)
+        training = Training(config, twin, train_data, val_data, folder, stop, processes)
         stack.callback(training.close)
         training.go_on_from(found)
         return training.run()
 
 
-def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Results:
+def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Results | None:
     """The AP of a checkpoint (`resume`) on the validation split, and with masks what is measured of those.
+
+    Returns: None in all of several processes but the first, which is to tell.
 
     Errors: DetrError for settings, data or weights that are not right.
     """
     config = config.replace(eval=True)
     config_check.check(config)
-    found = found or find_checkpoint(config)
-    data = open_split(config.data, "val", config.model.masks)
-    config = resolve(config, data, found)
-    twin = build(config, found, wants_backbone=False)
-    bad_images = BadImages(config.data.max_bad_images)
-    loader = Loader(data, config.data, config.optim.batch_size, False, config.run.seed, config.model.masks)
-    try:
-        results, _ = evaluate_split(twin, loader, data, config, bad_images, StopRequest())
-    finally:
-        loader.close()
-    bad_images.tell()
-    return results
+    with contextlib.ExitStack() as stack:
+        processes = stack.enter_context(together(load_twin(config.run.framework).join(config.run)))
+        found = found or find_checkpoint(config)
+        tell_checkpoint(config, found)
+        data = open_split(config.data, "val", config.model.masks)
+        config = resolve(config, data, found)
+        twin = build(config, found, False, processes=processes)
+        bad_images = BadImages(config.data.max_bad_images, quiet=processes.rank > 0)
+        loader = Loader(data, config.data, config.optim.batch_size, False, config.run.seed, config.model.masks,
+                        processes.rank, processes.size)
+        stack.callback(loader.close)
+        results, _ = evaluate_split(twin, loader, data, config, bad_images, StopRequest(), processes)
+        bad_images.tell()
+    return results if processes.rank == 0 else None

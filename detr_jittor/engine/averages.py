@@ -37,6 +37,13 @@ class Averages:
         counted = {"objects": self.sums[BY_OBJECT][1]} if BY_OBJECT in self.sums else {}
         return {**self.means(), **counted}
 
+    def merge(self, sums: dict[str, list]) -> None:
+        """Take in what another process has summed up."""
+        for name, (total, count) in sums.items():
+            pair = self.sums.setdefault(name, [0.0, 0])
+            pair[0] += total
+            pair[1] += count
+
     def means(self) -> dict[str, float]:
         return {name: total / count for name, (total, count) in self.sums.items() if count}
 

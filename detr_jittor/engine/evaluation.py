@@ -11,20 +11,26 @@ from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.collapse import Collapse
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.evaluate.results import Evaluator, Results
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.report.progress import Progress
 from detr_jittor.twin import Twin
 
 
 def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, bad_images: BadImages,
-                   stop: StopRequest) -> tuple[Results | None, Averages]:
-    """(results, mean losses) over a split; no results if it was interrupted."""
-    folder = Path(config.run.output_dir) / "panoptic_eval" if config.run.output_dir else None
+                   stop: StopRequest, processes: Processes = ALONE) -> tuple[Results | None, Averages]:
+    """(results, mean losses) over a split; no results if it was interrupted.
+
+    Each of several processes has a share of the batches, and the results of all.
+    """
+    writes = config.run.output_dir and processes.rank == 0
+    folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
     weights, averages, evaluator = loss_weights(config.loss), Averages(), Evaluator(data, config.model.masks, folder)
     collapse = Collapse()
-    with twin.averaged(), contextlib.closing(Progress("evaluation", len(loader))) as progress:
+    progress = Progress("evaluation", len(loader), quiet=processes.rank > 0)
+    with twin.averaged(), contextlib.closing(progress):
         for batch in loader.epoch():
             if stop.status:
-                return None, averages
+                break
             bad_images.add(batch.bad_images)
             if not len(batch):
                 continue
@@ -33,5 +39,13 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
             collapse.add(outputs)
             evaluator.add(outputs, batch.targets)
             progress.update({"loss": f"{averages.means()['loss']:.3f}"})
+    shares = processes.gather((stop.status, averages.sums, evaluator.found(), list(bad_images.reasons)))
+    for rank, (_, sums, found, reasons) in enumerate(shares):
+        if rank != processes.rank:
+            averages.merge(sums)
+            evaluator.take(found)
+            bad_images.add(reasons)
+    if any(status for status, *_ in shares):
+        return None, averages
     collapse.tell()
     return evaluator.summarize(), averages

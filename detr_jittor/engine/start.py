@@ -12,6 +12,7 @@ from detr_jittor.config import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.transfer import fitted, trained_parts
 from detr_jittor.errors import DetrError
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.twin import Twin, load_twin
 from detr_jittor.types import Classes, State
 
@@ -37,9 +38,7 @@ def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
     if found is None:
         if config.run.eval:
             raise DetrError(f"{config.run.output_dir}: holds no checkpoint.", "Pass --resume FILE.")
-        print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
         return first_weights(config)
-    print(f"Going on from {found[0]}.")
     return str(found[0]), found[1]
 
 
@@ -51,6 +50,14 @@ def first_weights(config: Config) -> tuple[str, Checkpoint] | None:
     content = store.load(file)
     weights = State(content.state.averaged, {})
     return str(file), Checkpoint(weights, config=content.config, classes=content.classes, to_fit=True)
+
+
+def tell_checkpoint(config: Config, found: tuple[str, Checkpoint] | None) -> None:
+    """Say what `resume` "auto" has found."""
+    if config.run.resume == "auto" and found and not found[1].to_fit:
+        print(f"Going on from {found[0]}.")
+    elif config.run.resume == "auto":
+        print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
 
 
 def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
@@ -97,7 +104,7 @@ def listed(categories: list[int], classes: Classes) -> str:
 
 
 def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool,
-          classes: Classes | None = None) -> Twin:
+          classes: Classes | None = None, processes: Processes = ALONE) -> Twin:
     """The twin with its weights: a checkpoint's, or random ones with ImageNet's in the backbone.
 
     Args:
@@ -110,8 +117,9 @@ def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: 
     frozen = config.run.frozen_weights
     use_backbone = wants_backbone and found is None and not frozen and config.run.backbone_weights != "none"
     file = weights_file(config.model.backbone, config.run.backbone_weights) if use_backbone else None
-    twin = load_twin(config.run.framework)(config, config.model.num_classes)
-    print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters")
+    twin = load_twin(config.run.framework)(config, config.model.num_classes, processes)
+    print(f"{twin.name} on {twin.device}, kernels: {twin.kernels}, {twin.n_parameters:,} trainable parameters"
+          + (f", {processes.size} processes" if processes.size > 1 else ""))
     if config.run.device.startswith("cuda") and not str(twin.device).startswith("cuda"):
         print(f"warning: --device {config.run.device}: there is no GPU that {twin.name} can use here; it goes on "
               f"with the {twin.device}.", file=sys.stderr)

@@ -20,6 +20,7 @@ from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.report.log import RunLog, read_log, write_whole
 from detr_jittor.report.progress import Progress, duration, peak_memory
 from detr_jittor.schedule import lr_factor
@@ -31,18 +32,18 @@ class Training:
     """A run: the twin, the data, and where in the run it is."""
 
     def __init__(self, config: Config, twin: Twin, train_data: CocoIndex, val_data: CocoIndex,
-                 folder: RunFolder | None, stop: StopRequest):
-        self.config, self.twin, self.folder, self.stop = config, twin, folder, stop
+                 folder: RunFolder | None, stop: StopRequest, processes: Processes = ALONE):
+        self.config, self.twin, self.folder, self.stop, self.processes = config, twin, folder, stop, processes
         self.train_data = train_data
         data, size, seed, masks = config.data, config.optim.batch_size, config.run.seed, config.model.masks
-        self.pictures = size * config.optim.accumulate  # of a step
-        self.train_loader = Loader(train_data, data, self.pictures, True, seed, masks)
+        shard = processes.rank, processes.size
+        self.train_loader = Loader(train_data, data, size * config.optim.accumulate, True, seed, masks, *shard)
         self.evaluated = {"test": val_data}  # the beginning of their names in the log → pictures
         if config.run.eval_train:
             self.evaluated["train_eval"] = train_data.first(config.run.eval_train)
-        self.eval_loaders = {name: Loader(index, data, size, False, seed, masks)
+        self.eval_loaders = {name: Loader(index, data, size, False, seed, masks, *shard)
                              for name, index in self.evaluated.items()}
-        self.bad_images = BadImages(data.max_bad_images)
+        self.bad_images = BadImages(data.max_bad_images, quiet=processes.rank > 0)
         self.weights = loss_weights(config.loss)
         self.epoch = config.run.start_epoch - 1  # the last one that is finished
         self.batches = 0  # done of the epoch after it
@@ -51,6 +52,7 @@ class Training:
         self.best_ap, self.since_best = -1.0, 0  # evaluations
         self.unsaved: DetrError | None = None  # why the newest state is not on the disk
         self.log: RunLog | None = None
+        self.stopped: int | None = None  # the exit status, once all processes know that they are to stop
 
     def close(self) -> None:
         self.train_loader.close()
@@ -80,8 +82,7 @@ class Training:
         if not checkpoint.batches:
             return
         old, new = checkpoint.config, self.config
-        sizes = [c and c.optim.batch_size * c.optim.accumulate for c in (old, new)]
-        if (old is None or sizes[0] != sizes[1] or old.run.seed != new.run.seed
+        if (old is None or pictures_a_step(old) != pictures_a_step(new) or old.run.seed != new.run.seed
                 or checkpoint.epoch_length != len(self.train_loader)):
             print(f"The data, the batch size or the seed has changed: epoch {self.epoch + 1} starts anew.")
             return
@@ -96,7 +97,7 @@ class Training:
         try:
             while not self.finished():
                 if not self.one_epoch():
-                    return self.stop.status
+                    return self.stopped
         except DetrError:
             if self.step > self.saved_step:
                 self.save()
@@ -123,9 +124,9 @@ class Training:
         """Train on the rest of an epoch, evaluate if it is time to, log and save. Returns: false if interrupted."""
         self.train_batches()
         due = self.evaluation_is_due()
-        if due or self.stop.status:
+        if due or self.stopped:
             self.save()  # evaluation can fail, or take long
-        if self.stop.status:
+        if self.stopped:
             return False
         evaluated = self.evaluate() if due else (None, {})
         if evaluated is None:
@@ -155,8 +156,9 @@ class Training:
         for name, data in self.evaluated.items():
             began = time.monotonic()
             results, averages = evaluate_split(self.twin, self.eval_loaders[name], data, self.config, self.bad_images,
-                                               self.stop)
+                                               self.stop, self.processes)
             if results is None:
+                self.agree([])
                 return None
             measured[name] = results
             entries |= {f"{name}_{loss}": value for loss, value in averages.entries().items()}
@@ -168,25 +170,39 @@ class Training:
         """The batches of an epoch that are left, or fewer if the run is to end."""
         epoch, total = self.epoch + 1, len(self.train_loader)
         save_every = self.config.run.save_every_steps
-        with contextlib.closing(Progress(f"epoch {epoch}", total, self.batches)) as progress:
+        with contextlib.closing(Progress(f"epoch {epoch}", total, self.batches, self.processes.rank > 0)) as progress:
             for batch, waited in timed(self.train_loader.epoch(epoch, self.batches)):
-                if self.stop.status or self.at_last_step():
+                if self.at_last_step():
                     return
                 began = time.monotonic()
-                self.bad_images.add(batch.bad_images)
-                if len(batch):
+                all_have_pictures = self.agree(batch.bad_images, len(batch) > 0)
+                if self.stopped:
+                    return
+                if all_have_pictures:
                     self.train_batch(batch, epoch)
                 self.step, self.batches = self.step + 1, self.batches + 1
                 self.averages.add({"data_time": waited, "step_time": waited + time.monotonic() - began})
                 progress.update(self.shown())
                 if save_every and self.step % save_every == 0:
                     self.save()
+        self.agree([])
+
+    def agree(self, bad_images: list[str], go_on: bool = True) -> bool:
+        """Exchange between the processes whether to stop and which pictures could not be read. Returns: all `go_on`.
+
+        A step in which one of several processes has no picture at all is left out by all of them.
+        """
+        told = self.processes.gather((self.stop.status, bad_images, go_on))
+        self.stopped = self.stopped or next((status for status, *_ in told if status), None)
+        self.bad_images.add([reason for _, reasons, _ in told for reason in reasons])
+        return all(yes for *_, yes in told)
 
     def train_batch(self, batch: Batch, epoch: int) -> None:
         """One step. Errors: DetrError, naming the pictures, if loss or gradient are not finite."""
         factor = lr_factor(self.config.optim, epoch, self.step, self.batches / len(self.train_loader))
+        seed = seeding.step_seed(self.config.run.seed, self.step, self.processes.rank)
         try:
-            losses = self.twin.train_step(batch, seeding.step_seed(self.config.run.seed, self.step), factor)
+            losses = self.twin.train_step(batch, seed, factor)
         except DetrError as error:
             raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.mend) from None
         for name in ("loss", "grad_norm"):
@@ -206,13 +222,13 @@ class Training:
 
     def shown(self) -> dict[str, str]:
         """What the progress bar says."""
-        means = self.averages.entries()
+        means, size = self.averages.entries(), pictures_a_step(self.config)
         last = self.config.optim.epochs * len(self.train_loader)
         left = min(last, self.config.optim.max_steps or last) - self.step
         return {
             "loss": f"{means.get('loss', math.nan):.3f}",
             "class error": f"{means.get(BY_OBJECT, math.nan):.1f} of {means.get('objects', 0):,}",
-            "lr": f"{means.get('lr', math.nan):.1e}", "images/s": f"{self.pictures / means['step_time']:.1f}",
+            "lr": f"{means.get('lr', math.nan):.1e}", "images/s": f"{size / means['step_time']:.1f}",
             "ETA": duration(max(0, left) * means["step_time"]), "data": f"{1000 * means['data_time']:.0f} ms",
             "memory": f"{peak_memory():.0f} MB",
         }
@@ -271,6 +287,11 @@ class Training:
         logs = {self.twin.name: read_log(self.folder.path / "log.txt")}
         plot_training_loss(logs, self.folder.path / "training_loss_comparison.png")
         plot_performance(logs, self.folder.path / "performance_comparison.png")
+
+
+def pictures_a_step(config: Config) -> int:
+    """Of all processes together."""
+    return config.optim.batch_size * config.optim.accumulate * config.run.world_size
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -12,8 +12,8 @@ from detr_jittor.types import Classes, Detections
 class CocoEvaluator:
     """Collects detections and holds them against a dataset's annotations.
 
-    Every picture of the dataset counts, also those for which nothing was added. A picture that is added twice, as
-    samplers of several processes do to fill the last batch, counts once.
+    Every picture of the dataset counts, also those for which nothing was added. A picture that is added twice counts
+    once.
     """
 
     def __init__(self, index, iou_type: str = "bbox"):
@@ -35,6 +35,14 @@ class CocoEvaluator:
                 {"image_id": of_picture.image_id, "category_id": category_of[label],
                  "score": float(of_picture.scores[i]), **self.shape(of_picture, i)}
                 for i, label in enumerate(of_picture.labels.tolist()) if label in category_of]
+
+    def found(self) -> dict[int, list[dict]]:
+        """What was taken in, for another process."""
+        return self.results
+
+    def take(self, found: dict[int, list[dict]]) -> None:
+        """Take in what another process found."""
+        self.results.update(found)
 
     def shape(self, of_picture: Detections, i: int) -> dict:
         if self.iou_type == "segm":

@@ -78,7 +78,7 @@ class PanopticEvaluator:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.truth = json.loads(self.annotation_file.read_bytes())
         self.file_of = {a["image_id"]: a["file_name"] for a in self.truth["annotations"]}
-        self.found: dict[int, dict] = {}
+        self.records: dict[int, dict] = {}
 
     def add(self, image_id: int, segments: np.ndarray, category_of: dict[int, int]) -> None:
         """Take in one picture; added twice, it counts once.
@@ -88,18 +88,28 @@ class PanopticEvaluator:
             category_of: segment id → category id.
         """
         write_segments(segments, self.folder / self.file_of[image_id])
-        self.found[image_id] = {
+        self.records[image_id] = {
             "image_id": image_id, "file_name": self.file_of[image_id],
             "segments_info": [{"id": int(s), "category_id": int(c)} for s, c in category_of.items()]}
+
+    def found(self) -> list[tuple[dict, bytes]]:
+        """What was taken in, for another process: of each picture the record and the PNG file."""
+        return [(record, (self.folder / record["file_name"]).read_bytes()) for record in self.records.values()]
+
+    def take(self, found: list[tuple[dict, bytes]]) -> None:
+        """Take in what another process found."""
+        for record, content in found:
+            (self.folder / record["file_name"]).write_bytes(content)
+            self.records[record["image_id"]] = record
 
     def summarize(self) -> PanopticSummary:
         """Errors: DetrError if the ground truth cannot be read or has another size than the predictions."""
         try:
-            for image_id in self.file_of.keys() - self.found.keys():
+            for image_id in self.file_of.keys() - self.records.keys():
                 with Image.open(self.segment_folder / self.file_of[image_id]) as image:
                     self.add(image_id, np.zeros((image.height, image.width), np.int64), {})
             predictions = self.folder / "predictions.json"
-            predictions.write_text(json.dumps({"annotations": list(self.found.values())}))
+            predictions.write_text(json.dumps({"annotations": list(self.records.values())}))
             evaluation = PanopticEval(str(self.annotation_file), str(predictions),
                                       gt_folder=str(self.segment_folder), pred_folder=str(self.folder))
             evaluation.evaluate()

@@ -87,5 +87,15 @@ class Evaluator:
                 category_of = {k + 1: self.category_of[label] for k, label in enumerate(found.labels.tolist())}
                 self.panoptic.add(target.image_id, found.numbers, category_of)
 
+    def found(self) -> list:
+        """What was taken in, for another process."""
+        return [part and part.found() for part in (self.bbox, self.segm, self.panoptic)]
+
+    def take(self, found: list) -> None:
+        """Take in what another process found, as its `found` gives it."""
+        for part, of_part in zip((self.bbox, self.segm, self.panoptic), found):
+            if part:
+                part.take(of_part)
+
     def summarize(self) -> Results:
         return Results(*(part.summarize() if part else None for part in (self.bbox, self.segm, self.panoptic)))

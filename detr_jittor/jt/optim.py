@@ -6,6 +6,7 @@ from detr_jittor.config import OptimConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.runtime import jt
 from detr_jittor.parameters import in_backbone
+from detr_jittor.processes import ALONE, Processes
 
 
 class Optimizer:
@@ -15,9 +16,10 @@ class Optimizer:
     skew the bias correction; here `steps` counts updates.
     """
 
-    def __init__(self, parameters: dict[str, jt.Var], config: OptimConfig):
+    def __init__(self, parameters: dict[str, jt.Var], config: OptimConfig, processes: Processes = ALONE):
         self.parameters = parameters
         self.config = config
+        self.processes = processes
         self.lrs = [config.lr_backbone if in_backbone(n) else config.lr for n in parameters]
         self.exp_avg = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
         self.exp_avg_sq = [jt.zeros_like(p).stop_grad() for p in parameters.values()]
@@ -37,8 +39,11 @@ class Optimizer:
         self.added = []
 
     def step(self, lr_factor: float) -> float:
-        """Clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
-        parameters, gradients = list(self.parameters.values()), self.added
+        """Average over the processes, clip, and take one step unless a gradient is not finite.
+
+        Returns: the norm before clipping.
+        """
+        parameters, gradients = list(self.parameters.values()), self.processes.average(self.added)
         self.added = []
         lrs = [lr * lr_factor for lr in self.lrs]
         norm = kernels.adamw_step(parameters, gradients, self.exp_avg, self.exp_avg_sq, lrs,

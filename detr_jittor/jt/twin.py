@@ -13,10 +13,12 @@ from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.dropout import seed_dropout
 from detr_jittor.jt.layers import set_training
 from detr_jittor.jt.optim import Optimizer
+from detr_jittor.jt.processes import join
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import DETRsegm
-from detr_jittor.parameters import initial_values, is_averaged, is_trained
+from detr_jittor.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.parts import added, parts
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.schedule import average_decay
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
@@ -27,8 +29,11 @@ class JittorTwin:
     name = "jittor"
     checkpoint_suffix = ".pkl"
 
-    def __init__(self, config: Config, num_classes: int):
+    join = staticmethod(join)
+
+    def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
         self.config = config
+        self.processes = processes
         self.device = choose_device(config.run.device)
         self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
@@ -39,7 +44,7 @@ class JittorTwin:
             if name not in self.trained:
                 weight.stop_grad()
         self.n_parameters = sum(p.numel() for p in self.trained.values())
-        self.optimizer = Optimizer(self.trained, config.optim)
+        self.optimizer = Optimizer(self.trained, config.optim, processes)
         self.average = Average(
             {n: v for n, v in weights.items() if is_averaged(n, config)}) if config.optim.ema else None
         shapes = {n: tuple(v.shape) for n, v in weights.items()}
@@ -51,27 +56,36 @@ class JittorTwin:
         optim, logs = self.config.optim, []
         for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
             seed_dropout(self.model, key)
-            names, values, loss, _ = self.losses(part, rest=rest)
-            logs.append(self.log(names, values, loss))
+            names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes)
+            logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
                 self.optimizer.forget()
                 return {**logs[-1], "grad_norm": float("nan")}
             self.optimizer.add(loss)
         norm = self.optimizer.step(lr_factor)
+        self.average_statistics()
         if self.average and np.isfinite(norm):
             self.average.update(average_decay(self.optimizer.steps))
         return {**added(logs), "grad_norm": norm}
+
+    def average_statistics(self) -> None:
+        """Give all processes the same running statistics of a trained batch norm: the mean of theirs."""
+        if self.processes.size > 1 and self.config.model.backbone_norm == "batch":
+            own = [v for n, v in self.model.state_dict().items() if n.endswith(NORM_BUFFERS)]
+            for statistic, mean in zip(own, self.processes.average(own)):
+                statistic.update(mean.detach()).stop_grad()
 
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
         return self.model(jt.array(batch.images), jt.array(batch.mask))
 
-    def losses(self, batch: Batch, indices=None, rest=()):
-        """(names, values, weighted sum, outputs) of one batch, with gradients; rest as the criterion has it"""
+    def losses(self, batch: Batch, indices=None, rest=(), processes: Processes = ALONE):
+        """(names, values, weighted sum, outputs) of one batch, with gradients; rest, processes as the criterion's"""
         logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest)
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest,
+                                          processes)
         weights = jt.array(self.criterion.weights(names))
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 

@@ -4,14 +4,17 @@ import torch
 
 from detr_jittor.config import OptimConfig
 from detr_jittor.parameters import in_backbone
+from detr_jittor.processes import ALONE, Processes
 
 
 class Optimizer:
     """Weight decay is decoupled; the backbone has a learning rate of its own."""
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], config: OptimConfig):
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], config: OptimConfig,
+                 processes: Processes = ALONE):
         self.parameters = parameters
         self.config = config
+        self.processes = processes
         self.lrs = [config.lr, config.lr_backbone]
         groups = [[p for n, p in parameters.items() if in_backbone(n) == backbone] for backbone in (False, True)]
         self.added = False  # whether a part of the next step has left its gradients
@@ -31,10 +34,16 @@ class Optimizer:
         self.added = False
 
     def step(self, lr_factor: float) -> float:
-        """Clip, and take one step unless a gradient is not finite. Returns the norm before clipping."""
+        """Average over the processes, clip, and take one step unless a gradient is not finite.
+
+        Returns: the norm before clipping.
+        """
         self.added = False
         for group, lr in zip(self.adamw.param_groups, self.lrs):
             group["lr"] = lr * lr_factor
+        used = [p for p in self.parameters.values() if p.grad is not None]
+        for p, gradient in zip(used, self.processes.average([p.grad for p in used])):
+            p.grad = gradient
         limit = self.config.clip_max_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
         if norm < float("inf"):

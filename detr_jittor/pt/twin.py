@@ -7,13 +7,15 @@ import numpy as np
 import torch
 
 from detr_jittor.config import Config
-from detr_jittor.parameters import initial_values, is_averaged, is_trained
+from detr_jittor.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.parts import added, parts
+from detr_jittor.processes import ALONE, Processes
 from detr_jittor.pt.average import Average
 from detr_jittor.pt.criterion import Criterion
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
+from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.schedule import average_decay
 from detr_jittor.statedict import check_state
@@ -26,8 +28,11 @@ class PyTorchTwin:
     checkpoint_suffix = ".pth"
     kernels = "PyTorch's own"
 
-    def __init__(self, config: Config, num_classes: int):
+    join = staticmethod(join)
+
+    def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
         self.config = config
+        self.processes = processes
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
         torch.manual_seed(config.run.seed)
@@ -37,7 +42,7 @@ class PyTorchTwin:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trained)
         self.n_parameters = sum(p.numel() for p in self.trained.values())
-        self.optimizer = Optimizer(self.trained, config.optim)
+        self.optimizer = Optimizer(self.trained, config.optim, processes)
         self.average = Average(
             {n: v for n, v in self.model.state_dict().items() if is_averaged(n, config)}) if config.optim.ema else None
         shapes = {n: tuple(v.shape) for n, v in self.model.state_dict().items()}
@@ -50,16 +55,25 @@ class PyTorchTwin:
         optim, logs = self.config.optim, []
         for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
             seed_dropout(self.model, key if self.config.run.dropout_masks == "shared" else None)
-            names, values, loss, _ = self.losses(part, rest=rest)
-            logs.append(self.log(names, values, loss))
+            names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes)
+            logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
                 self.optimizer.forget()
                 return {**logs[-1], "grad_norm": float("nan")}
             self.optimizer.add(loss)
         norm = self.optimizer.step(lr_factor)
+        self.average_statistics()
         if self.average and np.isfinite(norm):
             self.average.update(average_decay(self.optimizer.steps))
         return {**added(logs), "grad_norm": norm}
+
+    @torch.no_grad()
+    def average_statistics(self) -> None:
+        """Give all processes the same running statistics of a trained batch norm: the mean of theirs."""
+        if self.processes.size > 1 and self.config.model.backbone_norm == "batch":
+            own = [v for n, v in self.model.state_dict().items() if n.endswith(NORM_BUFFERS)]
+            for statistic, mean in zip(own, self.processes.average(own)):
+                statistic.copy_(mean)
 
     def forward(self, batch: Batch):
         """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
@@ -69,12 +83,13 @@ class PyTorchTwin:
             logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device))
         return logits.to(dtype), boxes.to(dtype), *seen
 
-    def losses(self, batch: Batch, indices=None, rest=()):
-        """(names, values, weighted sum, outputs) of one batch, with gradients; rest as the criterion has it"""
+    def losses(self, batch: Batch, indices=None, rest=(), processes: Processes = ALONE):
+        """(names, values, weighted sum, outputs) of one batch, with gradients; rest, processes as the criterion's"""
         logits, boxes, *seen = self.forward(batch)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
-        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest)
+        names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest,
+                                          processes)
         weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 

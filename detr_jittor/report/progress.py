@@ -12,16 +12,18 @@ SECONDS_BETWEEN = 30  # from line to line where stderr is no terminal
 class Progress:
     """The progress through one epoch's batches, on stderr."""
 
-    def __init__(self, title: str, total: int, done: int = 0):
+    def __init__(self, title: str, total: int, done: int = 0, quiet: bool = False):
         """
         Args:
             total: batches of the epoch.
             done: those that an earlier process has done.
+            quiet: show nothing.
         """
         self.title, self.total, self.done = title, total, done
+        self.quiet = quiet
         self.shown = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             self.bar = tqdm(total=total, initial=done, desc=title, dynamic_ncols=True,
                             bar_format="{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {postfix}")
 
@@ -32,7 +34,7 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update()
-        elif time.monotonic() - self.shown >= SECONDS_BETWEEN:
+        elif not self.quiet and time.monotonic() - self.shown >= SECONDS_BETWEEN:
             self.shown = time.monotonic()
             print(f"{self.title} {self.done}/{self.total}  {text}", file=sys.stderr, flush=True)
 

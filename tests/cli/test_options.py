@@ -139,7 +139,7 @@ SENSELESS = [
     ("--save_every_steps 5", "no folder to write"), ("--save_every_steps -5", "negative"),
     ("--start_epoch 300", "start_epoch 300 is not in 0 … 299"), ("--start_epoch -1", "start_epoch -1"),
     ("--epochs 3 --start_epoch 3", "not in 0 … 2"), ("--frozen_weights x.pth", "needs --masks"),
-    ("--world_size 2", "not supported yet"), ("--max_bad_images -1", "negative"),
+    ("--world_size 0", "less than 1"), ("--max_bad_images -1", "negative"),
     ("--backbone vgg16", "invalid choice"), ("--batch_size two", "invalid int value"), ("--epochs 1.5", "invalid int"),
     ("--no_such_option", "unrecognized arguments"), ("--batch 4", "unrecognized arguments"),
     ("", "no dataset is given"),

@@ -115,6 +115,21 @@ def test_no_pixel_depends_on_the_number_of_workers(dataset, masks):
         loader.close()
 
 
+@pytest.mark.parametrize("processes, batch_size", [(2, 1), (3, 1), (2, 2), (3, 2)])
+def test_batches_are_dealt_out_to_processes(dataset, processes, batch_size):
+    """In training a step's pictures are those of one process with the whole batch; in evaluation each comes once."""
+    def pictures(train, size, rank=0, count=1, start=0):
+        loader = Loader(index_of(dataset), options(), size, train, 42, rank=rank, processes=count)
+        return [[t.image_id for t in batch.targets] for batch in loader.epoch(3, start)]
+
+    together = pictures(True, processes * batch_size)
+    for start in (0, 1):
+        parts = [pictures(True, batch_size, rank, processes, start) for rank in range(processes)]
+        assert [[i for batch in step for i in batch] for step in zip(*parts, strict=True)] == together[start:]
+    parts = [pictures(False, batch_size, rank, processes) for rank in range(processes)]
+    assert sorted(tuple(batch) for part in parts for batch in part) == sorted(map(tuple, pictures(False, batch_size)))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_goes_on_with_the_same_batches(dataset, workers):
     whole = batches(dataset, epoch=3)

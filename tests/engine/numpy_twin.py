@@ -13,6 +13,7 @@ import numpy as np
 
 from detr_jittor import engine, seeding
 from detr_jittor.engine.training import Training
+from detr_jittor.processes import ALONE
 from detr_jittor.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
@@ -25,9 +26,10 @@ class NumpyTwin:
     checkpoint_suffix = ".pkl"
     kernels = "none"
     device = "cpu"
+    join = staticmethod(lambda run: ALONE)
     nan_at: int | None = None  # the step at which the loss is not a number
 
-    def __init__(self, config, num_classes):
+    def __init__(self, config, num_classes, processes=ALONE):
         self.config, self.num_classes = config, num_classes
         rng = np.random.default_rng(config.run.seed)
         self.model = {

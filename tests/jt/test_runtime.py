@@ -102,6 +102,7 @@ def test_what_the_user_has_set_stays(start):
 def test_under_mpirun_jittor_may_use_mpi(start):
     result, _ = start(OMPI_COMM_WORLD_SIZE="2")
     assert "use_mpi" not in result["seen"]
+    assert result["seen"]["mpicc_path"] == str(Path(sys.prefix) / "bin" / "mpicc")
 
 
 def test_the_log_is_silent_during_the_start_only(start):

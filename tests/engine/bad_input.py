@@ -1,0 +1,177 @@
+"""Bad input, made by code: pictures and annotation files, each with what it gets.
+
+read: it is used. left out: the picture is left out, named and counted, and the run goes on. refused: the run does not
+start; one line names the file, the record and the mend. docs/reliability.md has the same table.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (5, 6, 3), dtype=np.uint8))
+PICTURE = np.asarray(NOISE.resize((48, 32)))
+NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
+
+
+class Case(NamedTuple):
+    make: Callable  # of pictures: (path) → None; of annotation files: (content) → its text, or None where it is changed
+    outcome: str  # "read", "left out" or "refused"
+    told: str = ""  # what the message or the remark says
+    size: tuple[int, int] = (32, 48)  # (height, width) that the annotation file gives the picture
+
+
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def picture(mode: str = "RGB", format: str = "JPEG", **options) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(encoded(Image.fromarray(PICTURE).convert(mode), format, **options))
+
+
+def content(text: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(text)
+
+
+def of_size(height: int, width: int) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(encoded(Image.new("RGB", (width, height), "red"), "PNG"))
+
+
+def one_bit_png(height: int, width: int) -> bytes:
+    """Black, a row at a time, so that no memory is needed for a bomb."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj()
+    rows = b"".join(packer.compress(bytes(1 + (width + 7) // 8)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(PICTURE), "JPEG", exif=exif)
+
+
+def animated() -> bytes:
+    return encoded(Image.fromarray(PICTURE), "GIF", save_all=True, append_images=[Image.new("RGB", (48, 32))])
+
+
+JPEG = encoded(Image.fromarray(PICTURE), "JPEG", quality=95)
+DEEP = encoded(Image.fromarray(PICTURE[:, :, 0].astype(np.uint16) * 257), "PNG")
+PICTURES = {
+    "zero bytes": Case(content(b""), "left out", "the file is empty"),
+    "HTML named .jpg": Case(content(b"<!DOCTYPE html><title>404</title>"), "left out", "of no known format"),
+    "cut in half": Case(content(JPEG[:len(JPEG) // 2]), "left out", "truncated"),
+    "no end marker": Case(content(JPEG[:-2]), "left out", "truncated"),
+    "CMYK": Case(picture("CMYK"), "read"),
+    "grey": Case(picture("L"), "read"),
+    "grey and alpha": Case(picture("LA", "PNG"), "read"),
+    "palette": Case(picture("P", "PNG"), "read"),
+    "one bit": Case(picture("1", "PNG"), "read"),
+    "16-bit PNG": Case(content(DEEP), "read"),
+    "animated": Case(content(animated()), "read"),
+    "turned by EXIF, annotated as stored": Case(content(turned()), "read"),
+    "turned by EXIF, annotated upright": Case(content(turned()), "left out", "noted a quarter turn", (48, 32)),
+    "another size than annotated": Case(of_size(32, 47), "left out", "has 47×32 pixels"),
+    "1×1": Case(of_size(1, 1), "read", size=(1, 1)),
+    "1×3000": Case(of_size(1, 3000), "read", size=(1, 3000)),
+    "3000×1": Case(of_size(3000, 1), "read", size=(3000, 1)),
+    "12,000×12,000": Case(content(one_bit_png(12_000, 12_000)), "read", size=(12_000, 12_000)),
+    "decompression bomb": Case(content(one_bit_png(20_000, 20_000)), "left out", "exceeds limit", (20_000, 20_000)),
+    "wrong extension": Case(picture("RGB", "PNG"), "read"),
+    "a folder": Case(lambda path: path.mkdir(), "left out", "Is a directory"),
+    "a broken link": Case(lambda path: path.symlink_to("gone.jpg"), "left out", "No such file"),
+    "a link out of the folder": Case(lambda path: elsewhere(path), "read"),
+}
+
+
+def elsewhere(path: Path) -> None:
+    target = path.parents[2] / "elsewhere.jpg"
+    target.write_bytes(JPEG)
+    path.symlink_to(target)
+
+
+def without(kind: str, key: str) -> Callable[[dict], None]:
+    return lambda data: data[kind][2].__delitem__(key)
+
+
+def with_value(kind: str, key: str, value) -> Callable[[dict], None]:
+    return lambda data: data[kind][2].__setitem__(key, value)
+
+
+def all_ids(change: Callable) -> Callable[[dict], None]:
+    """Change the ids of all images and categories, and what points to them."""
+    def make(data: dict) -> None:
+        for record in [*data["images"], *data["categories"]]:
+            record["id"] = change(record["id"])
+        for record in data["annotations"]:
+            record["image_id"], record["category_id"] = change(record["image_id"]), change(record["category_id"])
+    return make
+
+
+def twice(kind: str) -> Callable[[dict], None]:
+    return lambda data: data[kind].append(dict(data[kind][2]))
+
+
+def all_crowds(data: dict) -> None:
+    for annotation in data["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+def crowded(data: dict) -> None:
+    """More objects than the twin of these tests has queries."""
+    first = data["annotations"][2]
+    data["annotations"] += [{**first, "id": 1000 + i} for i in range(50)]
+
+
+REQUIRED = {"images": ("id", "file_name", "height", "width"), "annotations": ("id", "image_id", "category_id", "bbox"),
+            "categories": ("id", "name")}
+WRONG = {"images": {"id": [1], "file_name": 5, "height": "32", "width": 4.5},
+         "annotations": {"id": None, "image_id": {}, "category_id": True, "bbox": "1 2 3 4", "area": [], "iscrowd": 7},
+         "categories": {"id": "1", "name": 5}}
+
+
+ANNOTATIONS = {
+    "not JSON": Case(lambda data: "{", "refused", "not valid JSON"),
+    "not an object": Case(lambda data: "[1]", "refused", "not a JSON object"),
+    "lists nested 100,000 deep": Case(lambda data: "[" * 100_000, "refused", "not valid JSON"),
+    **{f"no list of {kind}": Case(lambda data, kind=kind: data.pop(kind) and None, "refused", f"no list of {kind}")
+       for kind in REQUIRED},
+    **{f"{kind} without {key}": Case(without(kind, key), "refused", f"has no {key}")
+       for kind, keys in REQUIRED.items() for key in keys},
+    "annotations without area": Case(without("annotations", "area"), "read", "have no area"),
+    "annotations without iscrowd": Case(without("annotations", "iscrowd"), "read"),
+    **{f"{kind}: {key} of a wrong type": Case(with_value(kind, key, value), "refused", f"{key} is not")
+       for kind, values in WRONG.items() for key, value in values.items()},
+    "sparse ids": Case(all_ids(lambda i: 7919 * i), "read"),
+    "ids from 0": Case(all_ids(lambda i: i - 1), "read"),
+    "ids that are texts": Case(all_ids(str), "refused", "id is not an integer"),
+    "annotation id 0": Case(with_value("annotations", "id", 0), "read"),
+    "image id twice": Case(twice("images"), "refused", "id occurs more than once"),
+    "annotation id twice": Case(twice("annotations"), "refused", "id occurs more than once"),
+    "unknown image": Case(with_value("annotations", "image_id", 999), "refused", "not the id of an image"),
+    "unknown category": Case(with_value("annotations", "category_id", 999), "refused", "not the id of a category"),
+    "NaN box": Case(with_value("annotations", "bbox", [1, 2, NOT_A_NUMBER, 4]), "refused", "bbox is not"),
+    "infinite box": Case(with_value("annotations", "bbox", [1, 2, INFINITE, 4]), "refused", "bbox is not"),
+    "negative box": Case(with_value("annotations", "bbox", [9, 9, -5, 4]), "refused", "bbox is not"),
+    "box without area": Case(with_value("annotations", "bbox", [1, 2, 0, 4]), "read", "have no area"),
+    "box partly outside": Case(with_value("annotations", "bbox", [-5, 2, 20, 8]), "read", "reach past their picture"),
+    "box wholly outside": Case(with_value("annotations", "bbox", [900, 2, 5, 5]), "refused", "lies outside"),
+    "more objects than queries": Case(crowded, "read"),
+    "crowds only": Case(all_crowds, "read"),
+    "no annotations": Case(lambda data: data["annotations"].clear(), "read"),
+    "no images": Case(lambda data: [data[kind].clear() for kind in ("images", "annotations")] and None, "refused",
+                      "images: the list is empty"),
+    "file_name with ..": Case(with_value("images", "file_name", "../train2017/3.png"), "refused", "leads out of"),
+    "absolute file_name": Case(with_value("images", "file_name", "/etc/passwd"), "refused", "leads out of"),
+    "file_name of nothing": Case(with_value("images", "file_name", "nowhere.jpg"), "refused", "no such file"),
+}

@@ -1,0 +1,127 @@
+"""What goes wrong in mid-run, with the disk, the pictures or a worker: the run says so, and what it saved is good."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from numpy_twin import NumpyTwin
+
+from detr_jittor import engine
+from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.folder import newest
+from detr_jittor.data import pool
+from detr_jittor.errors import DetrError
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Call something once in the middle of a step: `at_step(7, lambda: …)`."""
+    def install(step: int, what) -> None:
+        own, due = NumpyTwin.train_step, [what]
+
+        def train_step(self, *arguments):
+            if self.steps == step and due:
+                due.pop()()
+            return own(self, *arguments)
+
+        monkeypatch.setattr(NumpyTwin, "train_step", train_step)
+
+    return install
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """The worker processes that a run starts."""
+    started, start = [], pool.start_worker
+
+    def start_worker():
+        started.append(start())
+        return started[-1]
+
+    monkeypatch.setattr(pool, "start_worker", start_worker)
+    return started
+
+
+def test_a_worker_is_killed(config, at_step, workers):
+    at_step(7, lambda: [os.kill(worker.process.pid, signal.SIGKILL) for worker in workers[:2]])
+    with pytest.raises(DetrError, match=r"killed by signal 9; it was to read .*\.png"):
+        engine.train(config.replace(num_workers=2))
+    saved = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    assert saved.step >= 8 and all(worker.process.poll() is not None for worker in workers)
+
+
+def test_a_worker_hangs(config, coco, at_step, workers, monkeypatch):
+    """On a disk that does not answer, which a pipe that nobody writes to is like."""
+    pools, own = [], pool.Pool.__init__
+
+    def remembered(self, count):
+        own(self, count)
+        pools.append(self)
+
+    monkeypatch.setattr(pool.Pool, "__init__", remembered)
+
+    def hang():
+        for each in pools:  # not earlier: on a busy machine it takes as long to start
+            each.patience = 3
+        for picture in (coco / "train2017").iterdir():
+            picture.unlink()
+            os.mkfifo(picture)
+
+    at_step(7, hang)
+    with pytest.raises(DetrError, match=r"has not answered for 3 s; it reads .*\.png"):
+        engine.train(config.replace(num_workers=2))
+    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step >= 8
+    assert all(worker.process.poll() is not None for worker in workers)
+
+
+def test_a_hang_is_noticed_within_a_minute():
+    assert pool.PATIENCE <= 60
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_pictures_are_unmounted(config, coco, at_step, capsys, number):
+    at_step(7, lambda: (coco / "train2017").rename(coco / "away"))
+    with pytest.raises(DetrError, match=r"[34] pictures could not be read, the last: .*No such file or directory"):
+        engine.train(config.replace(num_workers=number, max_bad_images=2))
+    saved = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    assert saved.step >= 8
+    (coco / "away").rename(coco / "train2017")
+    assert engine.train(config.replace(resume="auto")) == 0
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "a file"])
+def test_the_output_folder_vanishes(config, at_step, capsys, becomes, tmp_path):
+    out = Path(config.run.output_dir)
+
+    def vanish():
+        shutil.move(out, tmp_path / "moved")
+        if becomes == "a file":
+            out.write_text("")
+
+    at_step(7, vanish)
+    with pytest.raises(DetrError, match="the log cannot be written"):
+        engine.train(config.replace(save_every_steps=2))
+    assert "warning:" in capsys.readouterr().err
+    file, checkpoint = newest(tmp_path / "moved")
+    assert checkpoint.step == 6
+    shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+    assert engine.train(config.replace(resume=str(file))) == 0
+
+
+def test_the_disk_fills_and_has_room_again(config, at_step, monkeypatch, capsys):
+    """The run goes on without a checkpoint, says so, and saves again when it can; nothing of the half files stays."""
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).suffix == ".pkl":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    at_step(6, lambda: monkeypatch.setattr(os, "replace", full))
+    at_step(12, lambda: monkeypatch.setattr(os, "replace", replace))
+    assert engine.train(config.replace(save_every_steps=2)) == 0
+    out = Path(config.run.output_dir)
+    assert "could not be written (No space left on device)" in capsys.readouterr().err
+    assert store.load(out / "checkpoint.pkl").step == 20 and not list(out.glob(".*.writing"))

