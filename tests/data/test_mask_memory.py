@@ -1,4 +1,4 @@
-"""The memory that the masks of a batch take: a byte a pixel, and on the way no more than twice that."""
+"""The memory that the masks of a batch take: a byte a pixel, and on the way little more."""
 
 import tracemalloc
 
@@ -25,7 +25,7 @@ def crowded(height: int, width: int) -> Annotations:
 
 
 def test_two_pictures_with_a_hundred_masks_each(tmp_path):
-    """At 800 / 1333, padded to 1000 × 1333. Measured: 267 MB of masks, at most 1.84 times as much on the way."""
+    """At 800 / 1333, padded to 1000 × 1333. Measured: 267 MB of masks, 1.41 times as much on the way."""
     records = []
     for number, (height, width) in enumerate(SIZES):
         path = tmp_path / f"{number}.png"
@@ -43,4 +43,4 @@ def test_two_pictures_with_a_hundred_masks_each(tmp_path):
     size = 2 * OBJECTS * 1000 * 1333
     assert sum(m.nbytes for m in masks) == size
     assert held - batch.images.nbytes - batch.mask.nbytes < 1.02 * size
-    assert peak - batch.images.nbytes - batch.mask.nbytes < 2.0 * size
+    assert peak - batch.images.nbytes - batch.mask.nbytes < 1.6 * size
