@@ -16,7 +16,7 @@ from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import THRESHOLD, Segmentation, panoptic
 from detr_jittor.seeding import generator
 from detr_jittor.twin import load_twin
-from detr_jittor.types import Batch, Classes, Detections, State
+from detr_jittor.types import Batch, Classes, Detections, Look, Outputs, State
 
 
 class Predictor:
@@ -49,11 +49,24 @@ class Predictor:
             pixels: [H, W, 3] uint8.
         """
         batch = batch_of(pixels, self.recipe)
-        threshold = self.threshold if threshold is None else threshold
-        (found,) = detections(self.twin.predict(batch), batch.targets, threshold)
+        return self.detected(self.twin.predict(batch), batch, threshold)
+
+    def detected(self, outputs: Outputs, batch: Batch, threshold: float | None) -> Detections:
+        """What `detect` says, from the outputs for its picture."""
+        (found,) = detections(outputs, batch.targets, self.threshold if threshold is None else threshold)
         rows = np.isin(found.labels, self.classes.labels)  # [N]
         masks = None if found.masks is None else found.masks[rows]
-        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks)
+        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks,
+                          found.queries[rows])
+
+    def look(self, pixels: np.ndarray, threshold: float) -> Look:
+        """What `detect` finds, and where the model looks in the picture."""
+        batch = batch_of(pixels, self.recipe)
+        outputs, attention = self.twin.attend(batch)
+        found, (height, width) = self.detected(outputs, batch, threshold), batch.targets[0].size
+        encoder = None if attention.encoder is None else attention.encoder[0]
+        return Look(found, attention.decoder[0, found.queries], encoder,
+                    (height / attention.stride, width / attention.stride))
 
     def segment(self, pixels: np.ndarray, threshold: float | None = None) -> Segmentation:
         """One segment a pixel, of those with more than this score.

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from detr_jittor.config import Config, RunConfig
 from detr_jittor.processes import ALONE, Processes
-from detr_jittor.types import Batch, Outputs, State
+from detr_jittor.types import Attention, Batch, Outputs, State
 
 
 class Twin(Protocol):
@@ -54,6 +54,9 @@ class Twin(Protocol):
 
     def predict(self, batch: Batch) -> Outputs:
         """The outputs of the last decoder layer, in evaluation mode; targets are not looked at."""
+
+    def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
+        """What `predict` gives, and where the model looked."""
 
     def state(self) -> State:
         """A NumPy copy of all weights and the optimizer's state."""

@@ -61,6 +61,26 @@ class Detections:
     labels: np.ndarray  # [N] int64, class numbers; Classes turns them into category ids
     boxes: np.ndarray  # [N, 4] float32, (x1, y1, x2, y2) in pixels
     masks: np.ndarray | None = None  # [N, H, W] bool, at the size on disk
+    queries: np.ndarray | None = None  # [N] int64, the query that each comes from
+
+
+@dataclass
+class Attention:
+    """Where the last layers look on the feature map, h × w places; the mean of the heads, each with the sum 1."""
+
+    decoder: np.ndarray  # [B, Q, h, w] float32: where each query looks
+    encoder: np.ndarray | None  # [B, h, w, h, w] float32: where each place looks; None without an encoder
+    stride: int  # pixels of the padded picture from one place to the next
+
+
+@dataclass(frozen=True)
+class Look:
+    """The objects in a picture, and where the model looks in it. N objects, h × w places of the feature map."""
+
+    found: Detections
+    objects: np.ndarray  # [N, h, w] float32: where the last decoder layer looks for each object
+    places: np.ndarray | None  # [h, w, h, w] float32: where each place looks in the last encoder layer, if there is one
+    extent: tuple[float, float]  # the places, downwards and across, that the picture covers: of the last ones a part
 
 
 @dataclass(frozen=True)

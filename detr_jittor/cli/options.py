@@ -4,6 +4,7 @@ import argparse
 
 from detr_jittor.checkpoint.architecture import settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.checkpoint.store import load
 from detr_jittor.config import OPTIONS, Config, ModelConfig, checked, read_config
 from detr_jittor.engine.start import find_checkpoint
 
@@ -60,12 +61,14 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
     --config. Of --weights only those of the model and of the pictures' size; where the file holds none, what its
-    shapes tell.
+    shapes tell. Of --frozen_weights likewise.
 
     Errors: DetrError if a file cannot be read.
     """
     config = config_of(args)
     found = find_checkpoint(config)
+    if config.run.frozen_weights and found is None and not args.config:
+        return over_detector(config, args), None
     begins = found is not None and found[1].to_fit
     own = found and (settings_of(found[1], found[0]) if begins else found[1].config)
     if own is None or args.config:
@@ -78,3 +81,12 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
         return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args)), found
     defaults = Config().flat()
     return own.replace(**{name: defaults[name] for name in NOT_INHERITED}).replace(**given(args)), found
+
+
+def over_detector(config: Config, args: argparse.Namespace) -> Config:
+    """The settings for a mask head on top of a detector: its model and the size of its pictures, if it tells them."""
+    own = load(config.run.frozen_weights).config
+    if own is None:
+        return config
+    inherited = (*ModelConfig.__dataclass_fields__, "min_size", "max_size")
+    return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args))

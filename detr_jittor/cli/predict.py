@@ -20,21 +20,31 @@ from detr_jittor.data.segments import write_segments
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predictor import Predictor, settings
+from detr_jittor.report.attention import draw_objects, draw_points
 from detr_jittor.report.pictures import COLOURS, draw_detections
+from detr_jittor.report.progress import Progress
 from detr_jittor.report.segments import draw_masks, draw_segmentation
 from detr_jittor.types import Classes, Detections
+from detr_jittor.video import Film, FilmWriter
 
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
+SMALLEST_SCORE = 0.7
+MOST_POINTS = 3  # whose attention is drawn where none are given
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
+    parser.add_argument("--video", metavar="FILE", help="film, in place of pictures (needs the package av)")
     parser.add_argument("--resume", "--weights", required=True, metavar="CKPT",
                         help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
     parser.add_argument("--threshold", type=float,
-                        help=f"smallest score that is shown (default 0.7, of panoptic segments {THRESHOLD})")
+                        help=f"smallest score that is shown (default {SMALLEST_SCORE}, of segments {THRESHOLD})")
+    parser.add_argument("--attention", action="store_true",
+                        help="draw too where the model looks: for each object, and from points of the picture")
+    parser.add_argument("--points", nargs="+", metavar="X,Y", type=point,
+                        help="these points, in pixels of the picture (default: the middles of the best objects)")
     parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
     parser.add_argument("--min_size", type=int, help="short side of the pictures (default: the checkpoint's)")
@@ -45,14 +55,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise DetrError(f"--threshold {args.threshold} is no score.", "Give a number from 0 to 1.")
+    if bool(args.pictures) == bool(args.video):
+        raise DetrError("predict takes pictures or one --video.", "Pass either.")
+    if args.attention and args.video:
+        raise DetrError("--attention goes with pictures only.", "Leave out --video.")
+    if args.points and not args.attention:
+        raise DetrError("--points are those of --attention.", "Pass --attention too.")
     folder = Path(args.output_dir)
-    files = picture_files(args.pictures)
+    files = [Path(args.video)] if args.video else picture_files(args.pictures)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    drawings = drawing_names(files, folder)
+    drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
+    film = Film(args.video) if args.video else None
     args.resume = str(weights_path(args.resume))
     checkpoint = load(args.resume)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
+    if film:
+        records = [predict_film(predictor, film, drawings[0], args.threshold)]
+    else:
+        records = predict_pictures(predictor, files, drawings, args)
+    with writing(folder):
+        (folder / "predictions.json").write_text(json.dumps(records, indent=1, ensure_ascii=False), "utf-8")
+    print(f"{len(records)} {'film' if film else 'pictures'} drawn in {folder}, what was found in "
+          f"{folder / 'predictions.json'}")
+    if len(records) < len(files):
+        print(f"{len(files) - len(records)} of {len(files)} pictures could not be read")
+    return 0
+
+
+def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Path], args: argparse.Namespace) -> list:
+    """Draw each picture. Returns: the records of predictions.json. Errors: DetrError if none can be read."""
     records = []
     for file, drawing in zip(files, drawings):
         try:
@@ -60,20 +92,53 @@ def run(args: argparse.Namespace) -> int:
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
-        with writing(folder):
-            found = (segment_one if predictor.is_panoptic else detect_one)(predictor, pixels, drawing, args.threshold)
-        height, width = pixels.shape[:2]
-        records.append({"file": str(file), "drawing": drawing.name, "width": width, "height": height, **found})
-        print(f"{file}: " + (f"{len(found['segments'])} segments" if predictor.is_panoptic
-                             else f"{len(found['detections'])} objects"))
+        image, found, segments = find(predictor, pixels, args.threshold)
+        with writing(drawing.parent):
+            image.save(drawing, quality=95)
+            if segments is not None:
+                found = {"segment_file": f"{drawing.stem}_segments.png", **found}
+                write_segments(segments, drawing.with_name(found["segment_file"]))
+            if args.attention:
+                draw_attention(predictor, pixels, drawing, args.threshold, args.points)
+        records.append({"file": str(file), "drawing": drawing.name, "width": pixels.shape[1],
+                        "height": pixels.shape[0], **found})
+        print(f"{file}: {counted(found)}")
     if not records:
         raise DetrError(f"none of the {len(files)} pictures could be read.", "Pass other pictures.")
-    with writing(folder):
-        (folder / "predictions.json").write_text(json.dumps(records, indent=1, ensure_ascii=False), "utf-8")
-    print(f"{len(records)} pictures drawn in {folder}, their objects in {folder / 'predictions.json'}")
-    if len(records) < len(files):
-        print(f"{len(files) - len(records)} of {len(files)} pictures could not be read")
-    return 0
+    return records
+
+
+def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: float | None) -> dict:
+    """Draw a film, picture by picture. Returns: the record of predictions.json."""
+    record = {"file": str(film.path), "drawing": drawing.name, "pictures_a_second": round(float(film.rate), 3)}
+    pictures, stopped = [], None
+    with (writing(drawing.parent), contextlib.closing(film), contextlib.closing(FilmWriter(drawing, film.rate)) as out,
+          contextlib.closing(Progress(str(film.path), film.length)) as progress):
+        try:
+            for seconds, pixels in film.pictures():
+                image, found, _ = find(predictor, pixels, threshold)
+                out.add(image)
+                record |= {"width": pixels.shape[1], "height": pixels.shape[0]}
+                pictures.append({"seconds": round(seconds, 3), **found})
+                progress.update({"found": counted(found)})
+        except DetrError as error:
+            stopped = error
+    if not pictures:
+        raise stopped or DetrError(f"{film.path}: holds no pictures.", "Pass another film.")
+    if stopped:
+        print(f"warning: {stopped}", file=sys.stderr)
+    print(f"{film.path}: {len(pictures)} pictures")
+    return {**record, "pictures": pictures}
+
+
+def counted(found: dict) -> str:
+    return f"{len(found['segments'])} segments" if "segments" in found else f"{len(found['detections'])} objects"
+
+
+def point(text: str) -> tuple[int, int]:
+    """"X,Y" """
+    x, y = (int(part) for part in text.split(","))
+    return x, y
 
 
 def config_for(checkpoint: Checkpoint, args: argparse.Namespace) -> Config:
@@ -101,8 +166,8 @@ def picture_files(arguments: list[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def drawing_names(files: list[Path], folder: Path) -> list[Path]:
-    """Where each drawing goes: the picture's name as .jpg, with a number where several pictures share it.
+def drawing_names(files: list[Path], folder: Path, suffix: str) -> list[Path]:
+    """Where each drawing goes: the picture's name with this suffix, and with a number where several pictures share it.
 
     Errors: DetrError if a drawing would replace one of the pictures.
     """
@@ -114,22 +179,24 @@ def drawing_names(files: list[Path], folder: Path) -> list[Path]:
             number += 1
             stem = f"{file.stem}-{number}"
         taken.add(stem.lower())
-        drawings.append(folder / f"{stem}.jpg")
+        drawings.append(folder / f"{stem}{suffix}")
     sources = {file.resolve() for file in files}
     if replaced := next((d for d in drawings if d.resolve() in sources), None):
         raise DetrError(f"{replaced}: the drawing would replace this picture.", "Choose another --output_dir.")
     return drawings
 
 
-def detect_one(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None) -> dict:
-    """Draw the objects of a picture. Returns: what predictions.json says of them."""
-    found = predictor.detect(pixels, 0.7 if threshold is None else threshold)
+def find(predictor: Predictor, pixels: np.ndarray,
+         threshold: float | None) -> tuple[Image.Image, dict, np.ndarray | None]:
+    """The picture with what is found in it, what predictions.json says of that, and the segments [H, W] if any."""
+    if predictor.is_panoptic:
+        return find_segments(predictor, pixels, THRESHOLD if threshold is None else threshold)
+    found = predictor.detect(pixels, SMALLEST_SCORE if threshold is None else threshold)
     image = Image.fromarray(pixels)
     if found.masks is not None:
         image = draw_masks(image, found.masks, [COLOURS[label % len(COLOURS)] for label in found.labels])
-    names = predictor.classes.name_of()
-    draw_detections(image, found.boxes, found.labels, found.scores, names).save(drawing, quality=95)
-    return {"detections": detection_records(found, predictor.classes)}
+    image = draw_detections(image, found.boxes, found.labels, found.scores, predictor.classes.name_of())
+    return image, {"detections": detection_records(found, predictor.classes)}, None
 
 
 def detection_records(found: Detections, classes: Classes) -> list[dict]:
@@ -145,18 +212,31 @@ def detection_records(found: Detections, classes: Classes) -> list[dict]:
     return records
 
 
-def segment_one(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None) -> dict:
-    """Draw the segments of a picture, and write them as COCO's panoptic PNG. Returns: what predictions.json says."""
-    found = predictor.segment(pixels, THRESHOLD if threshold is None else threshold)
+def find_segments(predictor: Predictor, pixels: np.ndarray, threshold: float) -> tuple[Image.Image, dict, np.ndarray]:
+    found = predictor.segment(pixels, threshold)
     category_of, name_of = predictor.classes.category_of(), predictor.classes.name_of()
-    draw_segmentation(Image.fromarray(pixels), found, name_of).save(drawing, quality=95)
-    file = drawing.with_name(f"{drawing.stem}_segments.png")
-    write_segments(found.numbers, file)
     areas = np.bincount(found.numbers.ravel(), minlength=len(found.labels) + 1)[1:].tolist()
     segments = [{"id": k + 1, "category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
                  "area": area, "isthing": int(is_thing(category_of[label]))}
                 for k, (label, score, area) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), areas))]
-    return {"segment_file": file.name, "segments": segments}
+    return draw_segmentation(Image.fromarray(pixels), found, name_of), {"segments": segments}, found.numbers
+
+
+def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None,
+                   points: list[tuple[int, int]] | None) -> None:
+    """Beside the drawing NAME.jpg: NAME_objects.jpg, where the decoder looks for each object, and NAME_points.jpg,
+    where the encoder looks from points of the picture."""
+    look, (height, width) = predictor.look(pixels, SMALLEST_SCORE if threshold is None else threshold), pixels.shape[:2]
+    image = Image.fromarray(pixels)
+    if len(look.found.boxes):
+        sheet = draw_objects(image, look, predictor.classes.name_of())
+        sheet.save(drawing.with_name(f"{drawing.stem}_objects.jpg"), quality=95)
+    if look.places is None:
+        return
+    middles = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in look.found.boxes[:MOST_POINTS].tolist()]
+    chosen = points or middles or [(width / 2, height / 2)]
+    inside = [(min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)) for x, y in chosen]
+    draw_points(image, look, inside).save(drawing.with_name(f"{drawing.stem}_points.jpg"), quality=95)
 
 
 @contextlib.contextmanager

@@ -90,10 +90,11 @@ def collate(samples: list[Sample], records: list[ImageRecord], bad_images: list[
 def target_of(sample: Sample, record: ImageRecord, height: int, width: int) -> Target:
     """The objects of a sample, masks padded to the batch's height and width."""
     h, w = sample.size
-    masks = None
-    if sample.masks is not None:
+    masks = sample.masks
+    if masks is not None and (h, w) != (height, width):
         masks = np.zeros((len(sample.masks), height, width), bool)
         masks[:, :h, :w] = sample.masks
+        sample.masks = None  # they are large
     return Target(image_id=record.id, labels=sample.labels,
                   boxes=box.xyxy_to_cxcywh(sample.boxes) / np.float32([w, h, w, h]), area=sample.area,
                   iscrowd=sample.iscrowd, size=(h, w), orig_size=(record.height, record.width), masks=masks)

@@ -35,7 +35,8 @@ def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 
         masks = None
         if outputs.masks is not None:
             masks = instance_masks(outputs.masks[b][order], padded_size(targets), target)
-        found.append(Detections(target.image_id, scores[b][order], labels[b][order].astype(np.int64), pixels, masks))
+        found.append(Detections(target.image_id, scores[b][order], labels[b][order].astype(np.int64), pixels, masks,
+                                order))
     return found
 
 

@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 import torch
 
+from detr_jittor.attention import attention_of
 from detr_jittor.config import Config
 from detr_jittor.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.parts import added, parts
 from detr_jittor.processes import ALONE, Processes
+from detr_jittor.pt import backbone, transformer
 from detr_jittor.pt.average import Average
 from detr_jittor.pt.criterion import Criterion
 from detr_jittor.pt.detr import DETR
@@ -17,9 +19,10 @@ from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
+from detr_jittor.recorder import listening
 from detr_jittor.schedule import average_decay
 from detr_jittor.statedict import check_state
-from detr_jittor.types import Batch, Outputs, State
+from detr_jittor.types import Attention, Batch, Outputs, State
 
 QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: memory
 
@@ -120,6 +123,15 @@ class PyTorchTwin:
         """See `twin.Twin.predict`."""
         self.model.eval()
         return self.outputs(*self.forward(batch))
+
+    def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
+        """See `twin.Twin.attend`."""
+        calls, paddings = [], []
+        with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
+            outputs = self.predict(batch)
+        pairs = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls]
+        return outputs, attention_of(pairs, paddings[0].cpu().numpy(), self.config.model)
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""
