@@ -67,7 +67,7 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     """
     config = config_of(args)
     found = find_checkpoint(config)
-    if config.run.frozen_weights and found is None and not args.config:
+    if config.run.frozen_weights and config.model.masks and found is None and not args.config:
         return over_detector(config, args), None
     begins = found is not None and found[1].to_fit
     own = found and (settings_of(found[1], found[0]) if begins else found[1].config)
