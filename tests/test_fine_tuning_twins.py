@@ -5,6 +5,7 @@ import pytest
 from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
 
 from detr_jittor import seeding
+from detr_jittor.errors import DetrError
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.parts import added, parts, share
 from detr_jittor.schedule import average_decay
@@ -70,7 +71,8 @@ def test_a_part_that_is_not_finite_updates_nothing(cls):
     twin = twin_with(cls, SMALL, batch_size=1, accumulate=2)
     before, batch = twin.state(), small_batch(3)
     batch.images[1] = np.nan
-    assert not np.isfinite(twin.train_step(batch, 5, 1.0)["loss"])
+    with pytest.raises(DetrError, match="diverged"):
+        twin.train_step(batch, 5, 1.0)
     after = twin.state()
     assert all(np.array_equal(after.model[n], before.model[n]) for n in after.model) and after.steps == 0
     healthy = twin.train_step(small_batch(3), 5, 1.0)  # and leaves nothing behind for the next step
@@ -80,7 +82,8 @@ def test_a_part_that_is_not_finite_updates_nothing(cls):
 
 def test_parts_in_both_twins_with_dropout():
     """Each part has dropout masks of its own, the same in both twins."""
-    pair = [twin_with(cls, SMALL, batch_size=1, accumulate=2, dropout=0.1) for cls in (JittorTwin, PyTorchTwin)]
+    pair = [twin_with(cls, SMALL, batch_size=1, accumulate=2, dropout=0.1, lr=1e-4, lr_backbone=1e-5, clip_max_norm=0.1)
+            for cls in (JittorTwin, PyTorchTwin)]
     for step in range(3):
         logs = [twin.train_step(small_batch(step), seeding.step_seed(1, step), 1.0) for twin in pair]
         assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=5e-6)
@@ -137,11 +140,12 @@ def test_training_goes_on_after_averages_were_seen_and_in_the_other_twin(first):
     same = twin_with(classes[first], SMALL, ema=True, dropout=0.1)
     for twin in (target, same):
         twin.load(source.state())
+        taken, given = twin.state().average, source.state().average
+        assert all(np.array_equal(taken[n], given[n]) for n in given) and len(given) == len(source.trained)
     logs = [twin.train_step(small_batch(2), 2, 1.0) for twin in (source, same, target)]
     assert logs[0] == logs[1] and logs[2]["loss"] == pytest.approx(logs[0]["loss"], rel=5e-6)
-    states = [twin.state() for twin in (source, same, target)]
+    states = [twin.state() for twin in (source, same)]
     assert all(np.array_equal(states[0].average[n], states[1].average[n]) for n in states[0].average)
-    close(states[2].average, states[0].average, tolerance=1e-3)
     moved = {n for n in source.trained if not np.array_equal(states[0].model[n], small_state(source).model[n])}
     assert moved == set(source.trained)
 

@@ -55,13 +55,13 @@ class JittorTwin:
     def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
         """See `twin.Twin.train_step`."""
         set_training(self.model, True)
+        self.optimizer.forget()  # what a step that failed has left
         optim, logs = self.config.optim, []
         for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
             seed_dropout(self.model, key)
             names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes)
             logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
-                self.optimizer.forget()
                 return {**logs[-1], "grad_norm": float("nan")}
             self.optimizer.add(loss)
         norm = self.optimizer.step(lr_factor)

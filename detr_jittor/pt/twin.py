@@ -55,13 +55,13 @@ class PyTorchTwin:
         """See `twin.Twin.train_step`."""
         self.model.train()
         torch.manual_seed(seed)
+        self.optimizer.forget()  # what a step that failed has left
         optim, logs = self.config.optim, []
         for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
             seed_dropout(self.model, key if self.config.run.dropout_masks == "shared" else None)
             names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes)
             logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
-                self.optimizer.forget()
                 return {**logs[-1], "grad_norm": float("nan")}
             self.optimizer.add(loss)
         norm = self.optimizer.step(lr_factor)
