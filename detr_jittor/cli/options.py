@@ -60,14 +60,14 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     """The settings, and (file, content) of the checkpoint that --resume or --weights names.
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
-    --config. Of --weights only those of the model and of the pictures' size; where the file holds none, what its
-    shapes tell. Of --frozen_weights likewise.
+    --config. Of --weights and --frozen_weights only those of the model and of the pictures' size; where the file of
+    --weights holds none, what its shapes tell.
 
     Errors: DetrError if a file cannot be read.
     """
     config = config_of(args)
     found = find_checkpoint(config)
-    if config.run.frozen_weights and found is None and not args.config:
+    if config.run.frozen_weights and config.model.masks and found is None and not args.config:
         return over_detector(config, args), None
     begins = found is not None and found[1].to_fit
     own = found and (settings_of(found[1], found[0]) if begins else found[1].config)
