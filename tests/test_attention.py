@@ -1,14 +1,75 @@
-"""Where the model looks: the weights against the oracle, and how they are drawn over the picture."""
+"""Where the model looks: what both twins say of it against the transformers library, and how it is drawn."""
+
+import os
 
 import numpy as np
+import pytest
 from PIL import Image, ImageColor
+from safetensors.numpy import save_file
+from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
+from test_third_witness import their_config
 
+from detr_jittor.align.weights import random_batch
 from detr_jittor.attention import attention_of
+from detr_jittor.checkpoint.keymap_transformers import to_transformers
 from detr_jittor.config import Config
+from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.reference import layers
 from detr_jittor.report import attention
 from detr_jittor.report.pictures import COLOURS
 from detr_jittor.types import Detections, Look
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import torch  # isort: skip  (after jittor)
+from transformers import DetrForObjectDetection  # isort: skip
+
+from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
+
+
+@pytest.fixture(scope="module")
+def pair():
+    twins = [cls(SMALL, NUM_CLASSES) for cls in (JittorTwin, PyTorchTwin)]
+    state = small_state(twins[1])
+    for twin in twins:
+        twin.load(state)
+    return twins
+
+
+def test_it_is_where_transformers_looks(pair, tmp_path):
+    """Of the last layers, the mean of the heads; none in the padding."""
+    batch, theirs = random_batch([(64, 60), (32, 96)], NUM_CLASSES, 3), their_config(SMALL)  # both are padded
+    theirs.save_pretrained(tmp_path)
+    save_file(to_transformers(pair[1].state().model), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    witness = DetrForObjectDetection.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    with torch.no_grad():
+        said = witness(torch.tensor(batch.images), torch.tensor(~batch.mask), output_attentions=True)
+    decoder, encoder = (x[-1].numpy().mean(axis=1) for x in (said.cross_attentions, said.encoder_attentions))
+    for twin in pair:
+        outputs, found = twin.attend(batch)
+        plain = twin.predict(batch)
+        assert np.abs(outputs.logits - plain.logits).max() < 1e-5 and np.abs(outputs.boxes - plain.boxes).max() < 1e-6
+        assert found.stride == 32 and found.decoder.shape == (2, 20, 2, 3) and found.encoder.shape == (2, 2, 3, 2, 3)
+        assert np.abs(found.decoder.reshape(decoder.shape) - decoder).max() < 2e-6
+        assert np.abs(found.encoder.reshape(encoder.shape) - encoder).max() < 2e-6
+        assert np.abs(found.decoder.sum(axis=(2, 3)) - 1).max() < 1e-5
+        hidden = batch.mask[:, ::32, ::32]
+        assert hidden.any() and not found.decoder[np.broadcast_to(hidden[:, None], found.decoder.shape)].any()
+    assert np.ptp(decoder) > 0.02 and np.ptp(encoder) > 0.01  # it looks somewhere
+
+
+@pytest.mark.parametrize("config, stride, places", [
+    (WITH_MASKS, 32, (2, 3)), (SMALL.replace(dilation=True, enc_layers=0), 16, (4, 6))],
+    ids=["masks", "DC5 without encoder"])
+def test_models_of_other_kinds(config, stride, places):
+    seen = []
+    for cls in (JittorTwin, PyTorchTwin):
+        twin = cls(config, NUM_CLASSES)
+        twin.load(small_state(twin))
+        _, found = twin.attend(small_batch(3))
+        assert found.stride == stride and found.decoder.shape == (2, 20, *places)
+        assert (found.encoder is None) == (config.model.enc_layers == 0)
+        seen.append(found.decoder)
+    assert np.abs(seen[0] - seen[1]).max() < 2e-6
 
 
 def test_the_weights_are_the_oracles():

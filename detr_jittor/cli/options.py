@@ -60,8 +60,8 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     """The settings, and (file, content) of the checkpoint that --resume or --weights names.
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
-    --config. Of --weights only those of the model and of the pictures' size; where the file holds none, what its
-    shapes tell. Of --frozen_weights likewise.
+    --config. Of --weights and --frozen_weights only those of the model and of the pictures' size; where the file of
+    --weights holds none, what its shapes tell.
 
     Errors: DetrError if a file cannot be read.
     """

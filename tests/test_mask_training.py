@@ -1,0 +1,60 @@
+"""Both twins trained with masks on annotated pictures: instances, and panoptic segments with 250 classes.
+
+On COCO's photographs where they are at hand, else on generated pictures.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import WITH_MASKS, small_state
+
+from detr_jittor import seeding
+from detr_jittor.data.coco import open_split
+from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.loader import Loader
+from detr_jittor.jt.twin import JittorTwin
+from detr_jittor.types import State
+
+from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
+
+COCO_MINI = Path(__file__).parents[3] / "shared" / "coco-mini"
+KINDS = ["coco", "coco_panoptic"] if COCO_MINI.is_dir() else ["coco"]
+STEPS = 3
+
+
+@pytest.fixture(params=KINDS)
+def trained(request, tmp_path) -> tuple:
+    """(config, batches) of a small model for a kind of dataset."""
+    folder = COCO_MINI
+    if not folder.is_dir():
+        folder = tmp_path
+        write_demo_set(folder, train=8, val=8, size=128)
+    config = WITH_MASKS.replace(enc_layers=1, dataset_file=request.param, coco_path=str(folder),
+                                coco_panoptic_path=str(folder), min_size=64, max_size=96, num_workers=0, batch_size=2)
+    index = open_split(config.data, "train", masks=True)
+    loader = Loader(index, config.data, 2, True, 0, masks=True)
+    batches = list(islice(loader.epoch(0), STEPS))
+    loader.close()
+    return config.replace(num_classes=index.classes.num_classes), batches
+
+
+def test_the_losses_are_aligned(trained):
+    """Loss by loss, over three steps with dropout, and the masks that are predicted after them."""
+    config, batches = trained
+    logs, twins = [], []
+    for cls in (JittorTwin, PyTorchTwin):
+        twin = cls(config, config.model.num_classes)
+        state = small_state(twin)
+        twin.load(State(state.model, {n: (np.zeros_like(state.model[n]),) * 2 for n in twin.trained}, 0))
+        logs.append([twin.train_step(batch, seeding.step_seed(1, k), 1.0) for k, batch in enumerate(batches)])
+        twins.append(twin)
+    for batch, jittor, pytorch in zip(batches, *logs):
+        assert sum(target.masks.any(axis=(1, 2)).sum() for target in batch.targets) > 0
+        assert list(jittor) == list(pytorch) and {"loss_mask", "loss_dice"} < set(jittor)
+        for name in pytorch:
+            tolerance = 1e-4 if name == "grad_norm" else 1e-5
+            assert jittor[name] == pytest.approx(pytorch[name], rel=tolerance, abs=1e-5), name
+    outputs = [twin.predict(batches[0]).masks for twin in twins]
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-3 * np.abs(outputs[1]).max()
