@@ -130,8 +130,7 @@ DETR_KERNEL(attention) {
 static void backward_tile(const Attention& a, const Call& call, int64_t batch, int64_t head, int64_t first, float* s,
                           float* ds) {
     int64_t rows = std::min(a.tile, a.lq - first), lk = a.lk;
-    const float *y = a.queries(call.in[3].f32(), batch, head, first), *sums = call.in[4].f32();
-    const float* dy = a.queries(call.in[5].f32(), batch, head, first);
+    const float *sums = call.in[3].f32(), *dy = a.queries(call.in[4].f32(), batch, head, first);
     a.scores(batch, head, first, rows, s);
     gemm('N', 'T', rows, lk, a.dh, dy, a.d, a.keys(a.v, batch, head), a.d, 0.f, ds, lk);
     for (int64_t i = 0; i < rows; i++) {
@@ -141,21 +140,28 @@ static void backward_tile(const Attention& a, const Call& call, int64_t batch, i
         a.cut_ignored(batch, w);
         exponentials(w, lk, sums[2 * row]);
         float inverse = sums[2 * row + 1];
-        for (int64_t c = 0; c < a.dh; c++) dot += y[i * a.d + c] * dy[i * a.d + c];
+        // The sum of w · dw, of these very numbers: y · dy is the same in theory, but where all dw are alike the
+        // differences below are nothing but what the two roundings differ by.
         if (a.drops) {
-#pragma omp simd
-            for (int64_t j = 0; j < lk; j++) {
-                float factor = a.dropout.factor(index + static_cast<uint32_t>(j));
-                float weight = w[j] * inverse;
-                dw[j] = weight * (dw[j] * factor - dot) * a.scale;
-                w[j] = weight * factor;
-            }
-        } else {
-#pragma omp simd
+#pragma omp simd reduction(+ : dot)
             for (int64_t j = 0; j < lk; j++) {
                 w[j] *= inverse;
-                dw[j] = w[j] * (dw[j] - dot) * a.scale;
+                dw[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
+                dot += w[j] * dw[j];
             }
+#pragma omp simd
+            for (int64_t j = 0; j < lk; j++) {
+                dw[j] = w[j] * (dw[j] - dot) * a.scale;
+                w[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
+            }
+        } else {
+#pragma omp simd reduction(+ : dot)
+            for (int64_t j = 0; j < lk; j++) {
+                w[j] *= inverse;
+                dot += w[j] * dw[j];
+            }
+#pragma omp simd
+            for (int64_t j = 0; j < lk; j++) dw[j] = w[j] * (dw[j] - dot) * a.scale;
         }
     }
     float *dq = call.out[0].f32(), *dk = call.out[1].f32(), *dv = call.out[2].f32();
@@ -168,7 +174,7 @@ static void backward_tile(const Attention& a, const Call& call, int64_t batch, i
          part);
 }
 
-// in: q, k, v, y, largest scores and sums, dy, [mask]; out: dq, dk, dv. numbers as above.
+// in: q, k, v, largest scores and sums, dy, [mask]; out: dq, dk, dv. numbers as above.
 DETR_KERNEL(attention_backward) {
     Attention a(call);
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * 2 * a.tile * a.lk);
