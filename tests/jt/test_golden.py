@@ -33,28 +33,29 @@ def test_the_batch_is_the_golden_one():
 @pytest.mark.parametrize("plain", [False, True], ids=["kernels", "plain"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_outputs_losses_and_gradients_are_the_golden_ones(name, plain):
-    """Measured, worst of all: logits 4e-6, boxes 8e-7, losses 5e-7, norms of gradients 2e-5, their elements 2e-4."""
+    """Measured, worst of all: logits 2.2e-6, boxes 1.6e-7, losses 2.4e-6, norms of gradients 1e-5, their elements 5e-5;
+    in the mask head, where a ReLU's input may lie beyond its kink, 2.5e-4 and 1.5e-4."""
     golden = np.load(FOLDER / f"{name}.npz")
     twin = JittorTwin(VARIANTS[name].replace(plain=plain), NUM_CLASSES)
     twin.load(State(weights(twin), {}))
     outputs, losses = twin.evaluate(BATCH)
-    assert distance(outputs.logits, golden["logits"]) < 2e-5
-    assert distance(outputs.boxes, golden["boxes"]) < 5e-6
+    assert distance(outputs.logits, golden["logits"]) < 1e-5
+    assert distance(outputs.boxes, golden["boxes"]) < 1e-6
     if "masks" in golden.files:
         assert distance(outputs.masks[:, :2], golden["masks"]) < 2e-5
     assert list(losses) == golden["loss names"].tolist()
-    assert np.allclose(list(losses.values()), golden["losses"], rtol=5e-6, atol=5e-6)
+    assert np.allclose(list(losses.values()), golden["losses"], rtol=1e-5, atol=1e-5)
 
     assignment = capture.matching(twin, BATCH, SEED)[1]
     last = [[[a.queries, a.objects] for a in layer][-1] for layer in assignment]
     assert np.array_equal(last, golden["assignment"])
     gradients = capture.gradients(twin, BATCH, assignment, SEED).of
     assert list(gradients) == golden["gradient names"].tolist()
-    norms = golden["gradient norms"]
+    norms, limit = golden["gradient norms"], 1e-3 if name == "masks" else 2e-4
     for gradient, norm, picked in zip(gradients.values(), norms, golden["gradients"]):
         size = max(norm / np.sqrt(gradient.size), 1e-5 * norms.max())  # a typical element
-        assert abs(np.linalg.norm(gradient) - norm) < 2e-4 * max(norm, 1e-5 * norms.max())
-        assert np.abs(pick(gradient) - picked).max() < 2e-3 * size
+        assert abs(np.linalg.norm(gradient) - norm) < limit * max(norm, 1e-5 * norms.max())
+        assert np.abs(pick(gradient) - picked).max() < limit * size
 
 
 def test_no_pytorch_is_needed():

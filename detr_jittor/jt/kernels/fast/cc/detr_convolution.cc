@@ -54,6 +54,8 @@ struct Geometry {
         if (skips_pixels()) g.h = ho, g.w = wo, g.stride = 1;
         return g;
     }
+    // Maps smaller than the filter: for some there is only reference code, which is quick enough there.
+    bool tiny() const { return std::min(h, w) < dilation * (k - 1) + 1; }
     // For the backward pass alone: forward it gains less than 5 %, and loses some accuracy that all layers inherit.
     bool winograd() const {
         return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co);
@@ -77,8 +79,7 @@ static Primitive& forward(const Geometry& g, bool residual, bool relu) {
         if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attributes.set_post_ops(after);
         auto d = forward_desc(g, dnnl::prop_kind::forward_training, attributes);
-        // For a single pixel there is no other than the reference code; it is quick enough there.
-        if (g.ho * g.wo > 1) not_reference(d);
+        if (!g.tiny()) not_reference(d);
         return Primitive{dnnl::convolution_forward(d), g.src(operand), d.weights_desc(), g.dst(f32),
                          d.scratchpad_desc()};
     });
@@ -90,7 +91,8 @@ static Primitive& backward_data(const Geometry& g) {
         dnnl::convolution_backward_data::primitive_desc d(
             {direct, g.src(f32), g.any_weights(operand), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
             user_scratchpad(), engine(), hint);
-        return Primitive{dnnl::convolution_backward_data(not_reference(d)), g.src(f32), d.weights_desc(),
+        if (!g.tiny()) not_reference(d);
+        return Primitive{dnnl::convolution_backward_data(d), g.src(f32), d.weights_desc(),
                          g.dst(operand), d.scratchpad_desc()};
     });
 }
@@ -101,7 +103,8 @@ static Primitive& backward_weights(const Geometry& g) {
         dnnl::convolution_backward_weights::primitive_desc d(
             {direct, g.src(operand), g.any_weights(f32), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
             user_scratchpad(), engine(), hint);
-        return Primitive{dnnl::convolution_backward_weights(not_reference(d)), g.src(operand), d.diff_weights_desc(),
+        if (!g.tiny()) not_reference(d);
+        return Primitive{dnnl::convolution_backward_weights(d), g.src(operand), d.diff_weights_desc(),
                          g.dst(operand), d.scratchpad_desc()};
     });
 }
