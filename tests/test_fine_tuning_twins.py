@@ -70,7 +70,7 @@ def test_a_step_without_objects_in_parts(cls):
 def test_a_part_that_is_not_finite_updates_nothing(cls):
     twin = twin_with(cls, SMALL, batch_size=1, accumulate=2)
     before, batch = twin.state(), small_batch(3)
-    batch.images[1] = np.nan
+    batch.targets[1].boxes[0, 0] = np.nan  # not in the picture: oneDNN's ReLU makes 0 of a NaN
     with pytest.raises(DetrError, match="diverged"):
         twin.train_step(batch, 5, 1.0)
     after = twin.state()

@@ -129,12 +129,12 @@ FAULTS = (
     # training
     fault("trained in evaluation mode", "training", "jt/twin.py",
           "set_training(self.model, True)", "set_training(self.model, False)"),
-    fault("positions kept for every size, whatever the mask", "training", "jt/backbone.py",
+
+    # detections (the first stage with two batches of one size and other padding)
+    fault("positions kept for every size, whatever the mask", "detections", "jt/backbone.py",
           "return features, mask, self[1](mask)",
           'Joiner.kept = getattr(Joiner, "kept", {}); '
           "return features, mask, Joiner.kept.setdefault(tuple(mask.shape), self[1](mask))"),
-
-    # detections
     fault("the best of queries × classes, not one a query (predecessor)", "detections", "evaluate/postprocess.py",
           "labels, scores = probability.argmax(axis=-1), probability.max(axis=-1)",
           "best = np.argsort(-probability.reshape(len(probability), -1))[:, :probability.shape[1]]; "

@@ -8,7 +8,7 @@ from PIL import Image
 
 from detr_jittor.seeding import generator
 
-CATEGORIES = (1, 2, 4, 7)  # ids with gaps, as COCO has them
+CATEGORIES = (3, 40, 700, 5000)  # so large that labels are not the ids themselves
 OBJECTS = 4  # at most, in a picture
 
 

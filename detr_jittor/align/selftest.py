@@ -22,7 +22,7 @@ def small_config(folder: Path, seed: int, plain: bool) -> Config:
     """A model that has all parts of the large one, DC5 too, and is quick."""
     return Config().replace(
         backbone="resnet18", backbone_stages=3, dilation=True, backbone_norm="frozen", enc_layers=2, dec_layers=2,
-        hidden_dim=64, nheads=4, dim_feedforward=128, num_queries=20, num_classes=max(CATEGORIES) + 1,
+        hidden_dim=64, nheads=4, dim_feedforward=128, num_queries=20, num_classes=len(CATEGORIES),
         coco_path=str(folder), min_size=64, max_size=96, epochs=12, lr_drop=5, seed=seed, plain=plain)
 
 

@@ -70,7 +70,8 @@ def protocol(config: Config) -> dict:
 def differences(one: Config, other: Config) -> list[str]:
     """What differs between two protocols, e.g. "lr 0.001 and 0.0001"."""
     a, b = protocol(one), protocol(other)
-    return [f"{name} {a[name]} and {b[name]}" for name in a if a[name] != b[name]]
+    return [f"{name} {a[name] if a[name] != '' else 'none'} and {b[name] if b[name] != '' else 'none'}"
+            for name in a if a[name] != b[name]]
 
 
 def differences_in_course(one: Run, other: Run) -> list[str]:
