@@ -126,7 +126,8 @@ def adamw_step(parameters, gradients, exp_avg, exp_avg_sq, lrs, weight_decay, st
 
     Returns: the norm before clipping. If it is not finite, nothing is updated.
     """
-    squares = jt.concat([(g * g).sum().reshape(1) for g in gradients])
+    # In float64: millions of squares, and Jittor adds them one by one.
+    squares = jt.concat([g.float64().sqr().sum().reshape(1) for g in gradients])
     norm = float(squares.sum().sqrt().item())
     if not np.isfinite(norm):
         return norm
