@@ -27,7 +27,7 @@ import onnxruntime  # isort: skip  # noqa: F401 - a test of both never skips
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
-COCO_MINI = Path(__file__).parents[3] / "shared" / "coco-mini"
+COCO_MINI = Path(__file__).parents[2] / "shared" / "coco-mini"
 CLASSES = Classes.of_categories([{"id": 3, "name": "cat"}, {"id": 10, "name": "狗"}])
 TINY = SMALL.replace(backbone_stages=3, hidden_dim=16, nheads=2, dim_feedforward=16, enc_layers=1, dec_layers=1,
                      num_queries=4, min_size=48, max_size=64)
@@ -40,6 +40,9 @@ def photographs(tmp_path_factory) -> list[Image.Image]:
     if not folder.is_dir():
         folder = tmp_path_factory.mktemp("pictures")
         write_demo_set(folder, train=4, val=4, size=320)
+        sizes = ((320, 320), (320, 200), (180, 320), (320, 240))
+        return [Image.open(file).convert("RGB").crop((0, 0, *size))
+                for file, size in zip(sorted((folder / "val2017").iterdir()), sizes)]
     files = sorted((folder / "val2017").iterdir())[:40]
     pictures = [Image.open(file).convert("RGB") for file in files]
     return sorted(pictures, key=lambda p: p.width / p.height)[:: max(1, len(pictures) // 4)]

@@ -29,7 +29,7 @@ STUFF = """
 def categories(text: str) -> list[dict]:
     """[{"id": …, "name": …}] of one of the lists above."""
     entries = [entry.split(maxsplit=1) for entry in text.replace("\n", " ").split(",")]
-    return [{"id": int(number), "name": name} for number, name in entries]
+    return [{"id": int(number), "name": name.strip()} for number, name in entries]
 
 
 BY_COUNT = {  # number of classes in a head, without "no object" → what its labels stand for, as the reference has them
