@@ -6,8 +6,8 @@ from detr_jittor.align.measure import Item
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import Trial
-from detr_jittor.align.witness import WitnessError
 from detr_jittor.errors import DetrError
+from detr_jittor.worker import WorkerError
 
 
 def run_stages(trial: Trial, names: list[str] | None = None, stop_at_failure: bool = False,
@@ -21,7 +21,7 @@ def run_stages(trial: Trial, names: list[str] | None = None, stop_at_failure: bo
     for name in names or STAGES:
         try:
             stage = STAGES[name](trial)
-        except (WitnessError, DetrError) as error:
+        except (WorkerError, DetrError) as error:
             stage = Stage(name, [Item("error", False, note=str(error))], [getattr(error, "details", "")])
         stages.append(stage)
         done(stage)

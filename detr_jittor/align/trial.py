@@ -80,7 +80,7 @@ class Trial:
             self.stop(name)
 
     def ask(self, name: str, method: str, *args, **options):
-        """Errors: WitnessError, DetrError."""
+        """Errors: WorkerError, DetrError."""
         if name not in self.witnesses:
             self.start(name)
         if name in self.empty and method not in ("identity", "structure", "load"):

@@ -1,12 +1,6 @@
-"""A twin in a process of its own, asked through shared memory, so that neither framework's settings reach the other's.
-
-The same for the PyTorch twin in float64 and with one thread. The parent process imports no framework.
-"""
+"""A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64 or with one thread."""
 
 import importlib
-import multiprocessing
-import os
-import traceback
 import zlib
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -15,10 +9,9 @@ import numpy as np
 
 from detr_jittor.align.plant import Fault, plant
 from detr_jittor.config import Config
-from detr_jittor.data import transport
-from detr_jittor.errors import DetrError
 from detr_jittor.recorder import Gradients
 from detr_jittor.types import Batch, Detections, Outputs, State
+from detr_jittor.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -32,79 +25,20 @@ class Role:
     fault: Fault | None = None  # planted before anything is imported
 
 
-class WitnessError(Exception):
-    """A twin raised an error, or its process died. The message is one line; `details` the traceback."""
-
-    def __init__(self, message: str, details: str = ""):
-        super().__init__(message)
-        self.details = details
-
-    def __reduce__(self):
-        return WitnessError, (str(self), self.details)
-
-
-class Witness:
+class Witness(Worker):
     """The parent's end: `witness.ask("gradients", batch, indices, seed)` calls that method of `Answers`."""
 
     def __init__(self, role: Role, config: Config, num_classes: int):
-        context = multiprocessing.get_context("spawn")
-        self.name = role.name
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, role, config, num_classes), daemon=True)
-        before = os.environ.get("OMP_NUM_THREADS")
-        if role.threads:
-            os.environ["OMP_NUM_THREADS"] = str(role.threads)
-        try:
-            self.process.start()
-        finally:
-            if role.threads:
-                os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
-        theirs.close()
-
-    def ask(self, method: str, *args, **options):
-        """Errors: WitnessError for whatever goes wrong over there, DetrError for a fault of the input."""
-        try:
-            transport.send(self.connection, (method, args, options))
-            answer = transport.receive(self.connection)
-        except (EOFError, OSError, RuntimeError):
-            raise WitnessError(f"the {self.name} process ended without an answer to {method}") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        self.connection.close()
-        self.process.join(timeout=5)
-        if self.process.is_alive():
-            self.process.terminate()
-
-
-def serve(connection, role: Role, config: Config, num_classes: int) -> None:
-    """The child's loop: until the parent hangs up."""
-    if role.fault:
-        plant(role.fault)
-    answers = None
-    with closing(connection):
-        while True:
-            try:
-                method, args, options = transport.receive(connection)
-            except (EOFError, OSError, RuntimeError):
-                return
-            try:
-                answers = answers or Answers(role, config, num_classes)
-                answer = getattr(answers, method)(*args, **options)
-            except DetrError as error:
-                answer = error
-            except Exception as error:
-                line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-                answer = WitnessError(line[:300], traceback.format_exc())
-            transport.send(connection, answer)
+        threads = {"OMP_NUM_THREADS": str(role.threads)} if role.threads else {}
+        super().__init__(role.name, Answers, role, config, num_classes, environment=threads)
 
 
 class Answers:
     """What a twin is asked. Everything that crosses is NumPy. Imports happen here, after a fault is planted."""
 
     def __init__(self, role: Role, config: Config, num_classes: int):
+        if role.fault:
+            plant(role.fault)
         from detr_jittor.twin import load_twin
 
         self.config = config

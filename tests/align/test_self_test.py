@@ -10,7 +10,8 @@ from detr_jittor.align.faults import FAULTS
 from detr_jittor.align.plant import PACKAGE, Fault
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import JITTOR
-from detr_jittor.align.witness import Role, Witness, WitnessError
+from detr_jittor.align.witness import Role, Witness
+from detr_jittor.worker import WorkerError
 
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
@@ -52,10 +53,10 @@ def test_a_twin_that_dies_or_raises_is_an_error_and_not_a_hang(tmp_path: Path):
     broken = Fault("raises", "forward", "jt/detr.py", (("nn = jt.nn", "raise RuntimeError('broken on purpose')"),))
     witness = Witness(Role(JITTOR, "jittor", fault=broken), selftest.small_config(tmp_path, 0, False), 8)
     try:
-        with pytest.raises(WitnessError, match="broken on purpose"):
+        with pytest.raises(WorkerError, match="broken on purpose"):
             witness.ask("identity")
         witness.process.kill()
-        with pytest.raises(WitnessError, match="ended without an answer"):
+        with pytest.raises(WorkerError, match="ended without an answer"):
             witness.ask("load", np.zeros(3))
     finally:
         witness.close()

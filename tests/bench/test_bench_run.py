@@ -10,13 +10,13 @@ from detr_jittor.bench import cold
 from detr_jittor.bench.group import Clock, Group
 from detr_jittor.bench.plan import FULL
 from detr_jittor.bench.rivals import JITTOR, RIVALS
-from detr_jittor.bench.worker import Worker, WorkerError
 from detr_jittor.cli.bench import bench
 from detr_jittor.presets import DEMO
+from detr_jittor.worker import Worker, WorkerError
 
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
-               training_batches=(2,), rounds=2, varying=2, demo_rounds=1, starts=1, without_operators=False,
-               run_rounds=0, demo_runs=False)
+               training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,
+               without_operators=False, run_rounds=0, demo_runs=False)
 STAGES = [f"stage: {name}" for name in ("data, in a process that reads pictures", "forward", "matching", "losses",
                                         "backward", "optimizer")]
 

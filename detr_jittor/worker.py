@@ -1,10 +1,15 @@
-"""A process of its own for whatever is timed, asked through a pipe, so that no rival's settings reach another's."""
+"""An object in a process of its own, asked through shared memory, so that no framework's settings reach another's.
+
+The parent process imports no framework.
+"""
 
 import multiprocessing
 import os
 import traceback
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
+from detr_jittor.data import transport
 from detr_jittor.errors import DetrError
 
 
@@ -20,7 +25,7 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """The parent's end: `worker.ask("infer", "480×640")` calls that method of the task over there."""
+    """The parent's end: `worker.ask("infer", "480×640")` calls that method of the object over there."""
 
     def __init__(self, name: str, task: type, *args, environment: dict[str, str | None] | None = None):
         """
@@ -32,32 +37,24 @@ class Worker:
         self.name = name
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, task, args), daemon=True)
-        before = dict(os.environ)
-        try:
-            for variable, value in (environment or {}).items():
-                os.environ.pop(variable, None)
-                if value is not None:
-                    os.environ[variable] = value
+        with changed_environment(environment or {}):
             self.process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         theirs.close()
 
-    def ask(self, method: str, *args, limit: float):
+    def ask(self, method: str, *args, limit: float | None = None, **options):
         """
-        Args: limit: seconds; a process that has not answered by then is ended.
+        Args: limit: seconds; a process that has not answered by then is ended. None: for ever.
 
-        Errors: WorkerError for whatever goes wrong over there.
+        Errors: WorkerError for whatever goes wrong over there, DetrError for a fault of the input.
         """
         try:
-            self.connection.send((method, args))
-            if not self.connection.poll(max(limit, 0)):
+            transport.send(self.connection, (method, args, options))
+            if not self.connection.poll(None if limit is None else max(limit, 0)):
                 self.process.kill()
                 raise WorkerError(f"no answer within {limit:.0f} s")
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            raise WorkerError("the process ended without an answer") from None
+            answer = transport.receive(self.connection)
+        except (EOFError, OSError, RuntimeError):
+            raise WorkerError(f"the process of {self.name} ended without an answer to {method}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -70,22 +67,37 @@ class Worker:
             self.process.join()
 
 
+@contextmanager
+def changed_environment(variables: dict[str, str | None]) -> Iterator[None]:
+    """The process environment with these variables set, or with None absent, until the end of the block."""
+    before = dict(os.environ)
+    try:
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def serve(connection, task: type, args: tuple) -> None:
     """The child's loop: until the parent hangs up."""
-    os.dup2(2, 1)  # what frameworks print is no part of the table
+    os.dup2(2, 1)  # what frameworks print is no part of the parent's table
     made = None
     with closing(connection):
         while True:
             try:
-                method, arguments = connection.recv()
-            except (EOFError, OSError):
+                method, arguments, options = transport.receive(connection)
+            except (EOFError, OSError, RuntimeError):
                 return
             try:
                 made = made or task(*args)
-                answer = getattr(made, method)(*arguments)
+                answer = getattr(made, method)(*arguments, **options)
             except DetrError as error:
-                answer = WorkerError(str(error)[:300])
+                answer = error
             except Exception as error:
                 first = next(iter(str(error).strip().splitlines()), "")
                 answer = WorkerError(f"{type(error).__name__}: {first}"[:300], traceback.format_exc())
-            connection.send(answer)
+            transport.send(connection, answer)
