@@ -134,34 +134,32 @@ static void backward_tile(const Attention& a, const Call& call, int64_t batch, i
     a.scores(batch, head, first, rows, s);
     gemm('N', 'T', rows, lk, a.dh, dy, a.d, a.keys(a.v, batch, head), a.d, 0.f, ds, lk);
     for (int64_t i = 0; i < rows; i++) {
-        float *w = s + i * lk, *dw = ds + i * lk, dot = 0;
+        float *w = s + i * lk, *dw = ds + i * lk;
         int64_t row = a.row(batch, head, first + i);
         uint32_t index = a.index(row);
         a.cut_ignored(batch, w);
         exponentials(w, lk, sums[2 * row]);
         float inverse = sums[2 * row + 1];
-        // The sum of w · dw, of these very numbers: y · dy is the same in theory, but where all dw are alike the
-        // differences below are nothing but what the two roundings differ by.
+#pragma omp simd
+        for (int64_t j = 0; j < lk; j++) w[j] *= inverse;
         if (a.drops) {
-#pragma omp simd reduction(+ : dot)
-            for (int64_t j = 0; j < lk; j++) {
-                w[j] *= inverse;
-                dw[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
-                dot += w[j] * dw[j];
-            }
 #pragma omp simd
-            for (int64_t j = 0; j < lk; j++) {
-                dw[j] = w[j] * (dw[j] - dot) * a.scale;
-                w[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
-            }
-        } else {
-#pragma omp simd reduction(+ : dot)
-            for (int64_t j = 0; j < lk; j++) {
-                w[j] *= inverse;
-                dot += w[j] * dw[j];
-            }
+            for (int64_t j = 0; j < lk; j++) dw[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
+        }
+        // dw less its mean with the weights w, in two steps like a variance: where all dw are alike, the first mean's
+        // rounding, and that the weights do not add up to 1 to the last digit, would be all that remains.
+        for (int step = 0; step < 2; step++) {
+            float mean = 0;
+#pragma omp simd reduction(+ : mean)
+            for (int64_t j = 0; j < lk; j++) mean += w[j] * dw[j];
 #pragma omp simd
-            for (int64_t j = 0; j < lk; j++) dw[j] = w[j] * (dw[j] - dot) * a.scale;
+            for (int64_t j = 0; j < lk; j++) dw[j] -= mean;
+        }
+#pragma omp simd
+        for (int64_t j = 0; j < lk; j++) dw[j] *= w[j] * a.scale;
+        if (a.drops) {
+#pragma omp simd
+            for (int64_t j = 0; j < lk; j++) w[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
         }
     }
     float *dq = call.out[0].f32(), *dk = call.out[1].f32(), *dv = call.out[2].f32();
