@@ -29,6 +29,12 @@ def share(part: Sequence[float], rest: Sequence[float]) -> float:
     return sum(part) / whole if whole else len(part) / (len(part) + len(rest))
 
 
+def class_weight(sizes: Sequence[int], queries: int, eos_coef: float) -> float:
+    """Sum of the weights in the class loss of all queries of pictures with so many objects."""
+    matched = sum(min(size, queries) for size in sizes)
+    return matched + eos_coef * (len(sizes) * queries - matched)
+
+
 def added(logs: list[dict[str, float]]) -> dict[str, float]:
     """The losses of the parts as those of the step."""
     return {name: sum(log[name] for log in logs) for name in logs[0]}

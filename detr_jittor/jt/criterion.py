@@ -12,7 +12,7 @@ from detr_jittor.config import LossConfig
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.matching import match
-from detr_jittor.parts import share
+from detr_jittor.parts import class_weight, share
 from detr_jittor.processes import ALONE, Processes
 from detr_jittor.types import Target
 
@@ -88,8 +88,9 @@ class Criterion:
         num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
+        others = class_weight(rest, logits.shape[2], self.config.eos_coef)
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted, self.class_weight(rest, logits.shape[2]), processes),
+            "loss_ce": self.loss_labels(logits, wanted, others, processes),
             **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes),
             "cardinality_error": self.cardinality_error(logits, sizes) * share([1] * len(sizes), [1] * len(rest)),
         }
@@ -101,11 +102,6 @@ class Criterion:
             losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, num_boxes)
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
-
-    def class_weight(self, sizes: Sequence[int], queries: int) -> float:
-        """Sum of the weights in the class loss of all queries of pictures with so many objects."""
-        matched = sum(min(size, queries) for size in sizes)
-        return matched + self.config.eos_coef * (len(sizes) * queries - matched)
 
     def loss_labels(self, logits, wanted: np.ndarray, others: float, processes: Processes):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.

@@ -26,6 +26,7 @@ from detr_jittor.types import Attention, Batch, Outputs, State
 
 QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: memory
 
+
 class PyTorchTwin:
     name = "pytorch"
     checkpoint_suffix = ".pth"

@@ -6,16 +6,6 @@
 
 namespace detr {
 
-// The channels of a block at one pixel, in registers.
-template <int N>
-struct Block {
-    // Aligned like any float: the compiler forgets this where it deduces a type, so none is deduced.
-    typedef float Lanes __attribute__((vector_size(4 * N), aligned(4)));
-
-    static const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
-    static Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
-};
-
 struct Channels {
     int64_t b, blocks, pixels, n;
     explicit Channels(const Tensor& x)

@@ -44,11 +44,21 @@ struct Registration {
 
 // Scratch memory, one arena for each purpose, shared by all shapes: it grows to the largest request and is never
 // returned. A second request for the same purpose overwrites the first. Not for use within a parallel region.
-enum class Scratch { onednn, weights, gradient, gathered, operand, operand_gradient, partial, hidden, threads, count };
+enum class Scratch { onednn, weights, gradient, gathered, operand, operand_gradient, hidden, threads, count };
 float* scratch(Scratch purpose, int64_t floats);
 
 // The channels of a block: activations in the backbone are laid out [B, C / block, H, W, block].
 int64_t block();
+
+// The N channels of a block at one pixel, in registers.
+template <int N>
+struct Block {
+    // Aligned like any float: the compiler forgets this where it deduces a type, so none is deduced.
+    typedef float Lanes __attribute__((vector_size(4 * N), aligned(4)));
+
+    static const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
+    static Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
+};
 
 // The dropout mask of seeding.keep_mask: element `index` is kept where hash(index, key) >= p · 2^32.
 struct Dropout {

@@ -14,14 +14,12 @@
 
 namespace detr {
 
-typedef float Lanes __attribute__((vector_size(64), aligned(4)));  // 16 channels, wherever they lie in memory
+using B = Block<16>;
+using Lanes = B::Lanes;
 
 static const int64_t run = 64;
 static const int64_t rows = 14;         // tiles of one product: with 2 × 16 channels they fill the registers
 static const int64_t most = 3 * rows;  // tiles of one task: their panels stay in the cache
-
-static inline const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
-static inline Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
 
 bool has_winograd(int64_t ci, int64_t co) { return block() == 16 && ci % 32 == 0 && co % 32 == 0; }
 
@@ -46,15 +44,17 @@ static void transform_inputs(const Plane& p, const float* x, int64_t channels, i
                 for (int64_t j = 0; j < 4; j++) {
                     int64_t row = tile.y - 1 + i, column = tile.x - 1 + j;
                     bool inside = row >= 0 && row < p.h && column >= 0 && column < p.w;
-                    d[i][j] = inside ? at(plane + (row * p.w + column) * 16) : Lanes{};
+                    d[i][j] = inside ? B::at(plane + (row * p.w + column) * 16) : Lanes{};
                 }
             for (int j = 0; j < 4; j++) {
                 s[0][j] = d[0][j] - d[2][j], s[1][j] = d[1][j] + d[2][j];
                 s[2][j] = d[2][j] - d[1][j], s[3][j] = d[1][j] - d[3][j];
             }
             for (int i = 0; i < 4; i++) {
-                at(out + (4 * i + 0) * step) = s[i][0] - s[i][2], at(out + (4 * i + 1) * step) = s[i][1] + s[i][2];
-                at(out + (4 * i + 2) * step) = s[i][2] - s[i][1], at(out + (4 * i + 3) * step) = s[i][1] - s[i][3];
+                B::at(out + (4 * i + 0) * step) = s[i][0] - s[i][2];
+                B::at(out + (4 * i + 1) * step) = s[i][1] + s[i][2];
+                B::at(out + (4 * i + 2) * step) = s[i][2] - s[i][1];
+                B::at(out + (4 * i + 3) * step) = s[i][1] - s[i][3];
             }
         }
     }
@@ -73,12 +73,12 @@ static void transform_gradients(const Plane& p, const float* dy, int64_t first, 
             for (int64_t i = 0; i < 2; i++)
                 for (int64_t j = 0; j < 2; j++)
                     g[i][j] = tile.y + i < p.h && tile.x + j < p.w
-                                  ? at(plane + ((tile.y + i) * p.w + tile.x + j) * 16) : Lanes{};
+                                  ? B::at(plane + ((tile.y + i) * p.w + tile.x + j) * 16) : Lanes{};
             for (int j = 0; j < 2; j++)
                 s[0][j] = g[0][j], s[1][j] = g[0][j] + g[1][j], s[2][j] = g[0][j] - g[1][j], s[3][j] = -g[1][j];
             for (int i = 0; i < 4; i++) {
-                at(out + (4 * i + 0) * step) = s[i][0], at(out + (4 * i + 1) * step) = s[i][0] + s[i][1];
-                at(out + (4 * i + 2) * step) = s[i][0] - s[i][1], at(out + (4 * i + 3) * step) = -s[i][1];
+                B::at(out + (4 * i + 0) * step) = s[i][0], B::at(out + (4 * i + 1) * step) = s[i][0] + s[i][1];
+                B::at(out + (4 * i + 2) * step) = s[i][0] - s[i][1], B::at(out + (4 * i + 3) * step) = -s[i][1];
             }
         }
     }
@@ -93,13 +93,13 @@ static void transform_outputs(const Plane& p, const float* products, int64_t fir
         for (int64_t k = 0; k < blocks; k++) {
             const float* in = products + ((k / 2 * room + t) * 2 + k % 2) * 16;
             Lanes m[16], s[2][4];
-            for (int e = 0; e < 16; e++) m[e] = at(in + e * step);
+            for (int e = 0; e < 16; e++) m[e] = B::at(in + e * step);
             for (int j = 0; j < 4; j++)
                 s[0][j] = m[j] + m[4 + j] + m[8 + j], s[1][j] = m[4 + j] - m[8 + j] - m[12 + j];
             for (int64_t i = 0; i < 2 && tile.y + i < p.h; i++) {
                 Lanes out[2] = {s[i][0] + s[i][1] + s[i][2], s[i][1] - s[i][2] - s[i][3]};
                 int64_t place = (((tile.image * blocks + k) * p.h + tile.y + i) * p.w + tile.x) * 16;
-                for (int64_t j = 0; j < 2 && tile.x + j < p.w; j++) at(dx + place + j * 16) = out[j];
+                for (int64_t j = 0; j < 2 && tile.x + j < p.w; j++) B::at(dx + place + j * 16) = out[j];
             }
         }
     }
@@ -112,7 +112,7 @@ static void multiply(const float* panel, int64_t room, const float* filter, int6
         Lanes sum[rows][2] = {};
         for (int64_t c = start; c < std::min(start + run, channels); c++) {
             const float *v = panel + c / 16 * room * 16 + c % 16, *u = filter + c * 32;
-            Lanes left = at(u), right = at(u + 16);
+            Lanes left = B::at(u), right = B::at(u + 16);
 #pragma GCC unroll 14
             for (int r = 0; r < rows; r++) sum[r][0] += v[r * 16] * left, sum[r][1] += v[r * 16] * right;
         }
@@ -120,7 +120,7 @@ static void multiply(const float* panel, int64_t room, const float* filter, int6
         for (int r = 0; r < rows; r++)
             for (int half = 0; half < 2; half++) {
                 float* out = products + r * 32 + half * 16;
-                at(out) = start ? at(out) + sum[r][half] : sum[r][half];
+                B::at(out) = start ? B::at(out) + sum[r][half] : sum[r][half];
             }
     }
 }
@@ -133,9 +133,9 @@ static void transform_filter(const Lanes g[9], float* out, int64_t step) {
         s[1][j] = 0.5f * (g[j] + g[3 + j] + g[6 + j]), s[2][j] = 0.5f * (g[j] - g[3 + j] + g[6 + j]);
     }
     for (int i = 0; i < 4; i++) {
-        at(out + (4 * i + 0) * step) = s[i][0], at(out + (4 * i + 3) * step) = s[i][2];
-        at(out + (4 * i + 1) * step) = 0.5f * (s[i][0] + s[i][1] + s[i][2]);
-        at(out + (4 * i + 2) * step) = 0.5f * (s[i][0] - s[i][1] + s[i][2]);
+        B::at(out + (4 * i + 0) * step) = s[i][0], B::at(out + (4 * i + 3) * step) = s[i][2];
+        B::at(out + (4 * i + 1) * step) = 0.5f * (s[i][0] + s[i][1] + s[i][2]);
+        B::at(out + (4 * i + 2) * step) = 0.5f * (s[i][0] - s[i][1] + s[i][2]);
     }
 }
 
@@ -179,12 +179,12 @@ void winograd_backward_data(const Plane& p, const float* dy, const float* weight
 static void accumulate(const float* v, const float* left, const float* right, int64_t tiles, float* sums) {
     Lanes sum[8][2] = {};
     for (int64_t t = 0; t < tiles; t++) {
-        Lanes a = at(left + t * 16), b = at(right + t * 16);
+        Lanes a = B::at(left + t * 16), b = B::at(right + t * 16);
 #pragma GCC unroll 8
         for (int r = 0; r < 8; r++) sum[r][0] += v[t * 16 + r] * a, sum[r][1] += v[t * 16 + r] * b;
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < 8; r++) at(sums + r * 32) += sum[r][0], at(sums + r * 32 + 16) += sum[r][1];
+    for (int r = 0; r < 8; r++) B::at(sums + r * 32) += sum[r][0], B::at(sums + r * 32 + 16) += sum[r][1];
 }
 
 // Gᵀ u G of 16 filters, [16, Co / 32, Ci, 32] → dweight [Co, Ci, 3, 3]
@@ -194,7 +194,7 @@ static void untransform_filters(const Plane& p, const float* sums, const float* 
         for (int64_t c = 0; c < p.ci; c++) {
             const float* in = sums + ((k / 2 * p.ci + c) * 2 + k % 2) * 16;
             Lanes u[16], s[3][4], g[9];
-            for (int e = 0; e < 16; e++) u[e] = at(in + e * p.ci * p.co);
+            for (int e = 0; e < 16; e++) u[e] = B::at(in + e * p.ci * p.co);
             for (int j = 0; j < 4; j++) {
                 s[0][j] = u[j] + 0.5f * (u[4 + j] + u[8 + j]);
                 s[1][j] = 0.5f * (u[4 + j] - u[8 + j]);
