@@ -1,5 +1,7 @@
 """Whether a state fits a model: all of it, or one error that lists everything that does not."""
 
+import numpy as np
+
 from detr_jittor.errors import DetrError
 from detr_jittor.types import State
 
@@ -11,7 +13,8 @@ def check_state(state: State, shapes: dict[str, tuple[int, ...]], trained: set[s
 
     Args: shapes: {name: shape} of all weights; trained: the names that the optimizer moves.
 
-    Errors: DetrError, listing together the missing, surplus and misshapen keys of weights and optimizer.
+    Errors: DetrError, listing together the missing, surplus and misshapen keys of weights and optimizer, or the weights
+        that are not finite: oneDNN's ReLU would make 0 of a NaN, and nothing downstream would notice.
     """
     missing = [n for n in shapes if n not in state.model]
     surplus = [n for n in state.model if n not in shapes]
@@ -27,3 +30,6 @@ def check_state(state: State, shapes: dict[str, tuple[int, ...]], trained: set[s
     if faults:
         raise DetrError(f"the weights do not fit this model; {'; '.join(faults)}.",
                         "Use the model options (--backbone, --hidden_dim, --num_queries, …) they were trained with.")
+    if diverged := [n for n, v in state.model.items() if not np.isfinite(v).all()]:
+        raise DetrError(f"weights that are not finite ({len(diverged)}): {', '.join(diverged[:SHOWN])}.",
+                        "They have diverged; take an earlier checkpoint.")

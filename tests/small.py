@@ -1,7 +1,10 @@
 """One small model for all tests of the twins: Jittor compiles every operator at its first use, so they share shapes."""
 
+import numpy as np
+
 from detr_jittor.align.weights import conditioned, random_batch
 from detr_jittor.config import Config
+from detr_jittor.twin import load_twin
 from detr_jittor.types import Batch, State
 
 NUM_CLASSES = 11
@@ -19,3 +22,22 @@ def small_batch(seed: int, masks: bool = False) -> Batch:
 def small_state(twin, seed: int = 1) -> State:
     """Random weights for a twin, on which numerical comparisons mean something."""
     return State(conditioned({n: v.shape for n, v in twin.state().model.items()}, seed), {})
+
+
+def both_twins(config: Config) -> list:
+    """Jittor's, which must be imported first, and PyTorch's."""
+    return [load_twin(framework)(config, NUM_CLASSES) for framework in ("jittor", "pytorch")]
+
+
+def begin_alike(twins: list) -> list:
+    """Give all the same weights, and AdamW at its beginning."""
+    state = small_state(twins[-1])
+    zeros = {n: (np.zeros_like(state.model[n]),) * 2 for n in twins[-1].trained}
+    for twin in twins:
+        twin.load(State(state.model, zeros, 0))
+    return twins
+
+
+def relative(a, b) -> float:
+    """Largest difference of two arrays, relative to the second's root mean square."""
+    return float(np.abs(a - b).max() / np.sqrt(np.mean(np.square(b, dtype=np.float64))))

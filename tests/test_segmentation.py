@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small import NUM_CLASSES, WITH_MASKS, small_batch, small_state
+from small import NUM_CLASSES, WITH_MASKS, begin_alike, both_twins, relative, small_batch, small_state
 
 from detr_jittor import seeding
 from detr_jittor.config import Config
@@ -14,7 +14,6 @@ from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.parameters import is_trained
 from detr_jittor.reference import losses as oracle
-from detr_jittor.types import State
 
 import torch  # isort: skip  (after jittor)
 from transformers.models.detr.modeling_detr import DetrMaskHeadSmallConv, DetrMHAttentionMap  # isort: skip
@@ -28,22 +27,12 @@ SIZES = [((2, 2), (5, 7)), ((7, 11), (25, 42)), ((13, 9), (13, 9)), ((50, 84), (
 
 @pytest.fixture(scope="module")
 def twins():
-    return [cls(WITH_MASKS, NUM_CLASSES) for cls in (JittorTwin, PyTorchTwin)]
+    return both_twins(WITH_MASKS)
 
 
 @pytest.fixture
 def pair(twins):
-    """Both twins with the same weights and AdamW at its beginning."""
-    state = small_state(twins[1])
-    zeros = {n: (np.zeros_like(state.model[n]),) * 2 for n in twins[1].trained}
-    for twin in twins:
-        twin.load(State(state.model, zeros, 0))
-    return twins
-
-
-def relative(a, b) -> float:
-    """Largest difference of two arrays, relative to the second's root mean square."""
-    return float(np.abs(a - b).max() / np.sqrt(np.mean(np.square(b, dtype=np.float64))))
+    return begin_alike(twins)
 
 
 def float64(function, *arrays):

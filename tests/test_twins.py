@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import NUM_CLASSES, SMALL, small_batch, small_state
+from small import NUM_CLASSES, SMALL, begin_alike, both_twins, relative, small_batch, small_state
 
 from detr_jittor import seeding
 from detr_jittor.config import Config
@@ -20,26 +20,16 @@ from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
 @pytest.fixture(scope="module")
 def twins():
-    return [cls(SMALL, NUM_CLASSES) for cls in (JittorTwin, PyTorchTwin)]
+    return both_twins(SMALL)
 
 
 @pytest.fixture
 def pair(twins):
-    """Both twins with the same weights and AdamW at its beginning."""
-    state = small_state(twins[1])
-    zeros = {n: (np.zeros_like(state.model[n]),) * 2 for n in twins[1].trained}
-    for twin in twins:
-        twin.load(State(state.model, zeros, 0))
-    return twins
+    return begin_alike(twins)
 
 
 def train(twin, steps: range) -> list[dict[str, float]]:
     return [twin.train_step(small_batch(step), seeding.step_seed(42, step), 1.0) for step in steps]
-
-
-def relative(a, b) -> float:
-    """Largest difference of two arrays, relative to the second's root mean square."""
-    return float(np.abs(a - b).max() / np.sqrt(np.mean(np.square(b, dtype=np.float64))))
 
 
 def test_twenty_steps_have_the_same_losses(pair):
@@ -101,6 +91,14 @@ def test_a_state_of_another_model_is_refused_whole(pair):
         with pytest.raises(DetrError, match=told):
             twin.load(State(wrong, {}))
         assert all(np.array_equal(v, before.model[n]) for n, v in twin.state().model.items())
+
+
+def test_weights_that_are_not_finite_are_refused(pair):
+    for twin in pair:
+        weights = dict(twin.state().model)
+        weights["backbone.0.body.conv1.weight"] = np.full_like(weights["backbone.0.body.conv1.weight"], np.nan)
+        with pytest.raises(DetrError, match=r"not finite \(1\): backbone\.0\.body\.conv1\.weight"):
+            twin.load(State(weights, {}))
 
 
 @pytest.mark.parametrize("cls", [JittorDETR, PyTorchDETR], ids=["jittor", "pytorch"])
