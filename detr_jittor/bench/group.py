@@ -6,9 +6,10 @@ from collections.abc import Callable
 from detr_jittor.bench.numbers import Row
 from detr_jittor.bench.rivals import RIVALS
 from detr_jittor.bench.tasks import EngineTask, LimitTask, TwinTask
-from detr_jittor.bench.worker import Worker, WorkerError
 from detr_jittor.config import Config
+from detr_jittor.errors import DetrError
 from detr_jittor.types import Batch
+from detr_jittor.worker import Worker, WorkerError
 
 LIMIT = "limit"  # the process that measures what the processor can do
 LONGEST = 400  # seconds for one answer; torch.compile takes 80 on a quiet machine
@@ -57,8 +58,8 @@ class Group:
             if self.clock.left() <= 0:
                 raise WorkerError("the time is up")
             return self.workers[key].ask(method, *args, limit=min(LONGEST, self.clock.left()))
-        except WorkerError as error:
-            self.fail(key, str(error))
+        except (WorkerError, DetrError) as error:
+            self.fail(key, " ".join(str(error).split())[:300])
             return None
 
     def leave(self, key: str) -> None:

@@ -13,6 +13,7 @@ class Plan:
     settings: tuple[str, ...] = ("channels-last", "compile", "bf16")  # of PyTorch, besides eager
     engines: tuple[str, ...] = ("onnxruntime", "openvino", "openvino bf16")
     rounds: int = 5  # how often each is timed
+    inference_rounds: int = 10  # the same for inference of one picture, which is shorter
     varying: int = 10  # batches of sizes that were not seen before
     demo_rounds: int = 20
     starts: int = 3  # processes of each twin until the first step
@@ -26,8 +27,9 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, varying=5, demo_rounds=10,
-             starts=2, without_operators=False, stages=False, run_rounds=0, demo_runs=False, seconds=285,
+QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, inference_rounds=4,
+             varying=4, demo_rounds=10, starts=1, without_operators=False, stages=False, run_rounds=0,
+             demo_runs=False, seconds=285,
              left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, the start with operators "
                       "not yet compiled, an epoch and an evaluation of real pictures, the demo's whole run")
 

@@ -48,8 +48,8 @@ class Bench:
         """All rows, those that were not measured with the reason."""
         self.training(self.plan.training_batches[0], ["eager"], more=True)
         self.starts()
-        self.inference()
         self.demo_step()
+        self.inference()
         for setting in self.plan.settings:  # few at a time: each takes some gigabytes
             self.training(self.plan.training_batches[0], [setting])
         for batch in self.plan.training_batches[1:]:
@@ -180,7 +180,7 @@ class Bench:
         group.put(name, random_batch([size] * pictures, classes, 1, OBJECTS))
         group.in_turn("infer", name, 2)  # warm-up
         self.compare_logits(group, name)
-        found = group.in_turn("infer", name, 2 * self.plan.rounds if pictures == 1 else self.plan.rounds)
+        found = group.in_turn("infer", name, self.plan.inference_rounds if pictures == 1 else self.plan.rounds)
         rows = group.rows(name, self.couples(rivals), found, limit=self.limit(found),
                           work=flops.inference(self.config, classes, pictures, *size))
         for row, (mine, rival) in zip(rows, self.couples(rivals)):
