@@ -50,7 +50,7 @@ def test_a_sound_twin_passes(stages, name):
 def test_the_mask_rooms_are_compared(stages):
     names = {name: {item.name for item in stages[name].items} for name in stages}
     assert {"bbox_attention", "mask_head", "mask_head.lay1", "mask_head.gn5", "mask_head.adapter3", "masks",
-            "masks without recording", "transformer", "backbone.1"} <= names["forward"]
+            "masks without recording", "transformer[1]", "backbone.1"} <= names["forward"]
     assert {"loss_mask", "loss_dice"} <= names["losses"]
     assert {"mask_head.out_lay.weight", "bbox_attention.k_linear.weight"} <= names["gradients"]
     assert "masks" in names["detections"]
