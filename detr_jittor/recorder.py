@@ -58,6 +58,11 @@ class Recorder:
             self.found[path if self.calls[path] == 1 else f"{path}#{self.calls[path]}"] = output
 
 
+def some_queries(count: int) -> np.ndarray:
+    """The places of queries whose masks are recorded, of so many in a batch: every tenth, for they are large."""
+    return np.arange(0, count, 10)
+
+
 @contextmanager
 def listening(owner, attribute: str, heard: Callable) -> Iterator[None]:
     """For a while, call `heard(output, *arguments, **options)` after each call of a function of a module or class."""

@@ -94,6 +94,19 @@ def test_every_option_of_the_model_has_a_case():
     assert MODEL.keys() == ModelConfig.__dataclass_fields__.keys()
 
 
+def test_auxiliary_losses_can_be_left_out(base):
+    _, seen = base
+    seen.twin.config = seen.config.replace(no_aux_loss=True)
+    last = seen.twin.evaluate(BATCH)[1]
+    seen.twin.config = seen.config
+    assert {name for name in seen.losses if name not in last} == {"loss_ce_0", "loss_bbox_0", "loss_giou_0",
+                                                                 "cardinality_error_0"}
+    c, left_out = seen.config.loss, {n: seen.losses[n] for n in seen.losses if n not in last}
+    weighted = left_out["loss_ce_0"] + c.bbox_loss_coef * left_out["loss_bbox_0"] \
+        + c.giou_loss_coef * left_out["loss_giou_0"]
+    assert seen.losses["loss"] - last["loss"] == pytest.approx(weighted, rel=1e-4)
+
+
 @pytest.mark.parametrize("options, reason", [
     ({"hidden_dim": 60, "nheads": 8}, "not divisible by --nheads 8"),
     ({"hidden_dim": 6, "nheads": 2}, "not divisible by 4, as --position_embedding sine needs"),

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
+MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
 INSTALLS = ["make demo", "make test", "pip install torch==2.13.0"]  # run by CI and by whoever starts
 # Each has tests of its own.
 SLOW = ["detr-jittor align", "detr-jittor compare", "detr-jittor bench", "mpirun", "torchrun"]
@@ -51,7 +52,7 @@ def adapted(command: str, place: Path) -> list[str]:
         words[:2] = [sys.executable, str(ROOT / "main.py")]
     else:
         words[:1] = [sys.executable, "-m", "detr_jittor"]
-    return words + (SMALL.split() if trains else [])
+    return words + (SMALL.split() if trains else []) + (MASKS.split() if "--masks" in words else [])
 
 
 def run(words: list[str], place: Path) -> str:

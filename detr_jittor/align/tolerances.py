@@ -33,6 +33,7 @@ TOLERANCES = {
     "free-running floor": Tolerance(1e-5, "4.1e-3, where PyTorch has 5.7e-3", "of the loss; below it there is no band"),
     "detection score": Tolerance(1e-4, "7.5e-8", "absolute"),
     "detection box": Tolerance(0.05, "1.2e-4", "pixels"),
+    "detection mask": Tolerance(1e-3, "0", "share of a mask's pixels"),
     "AP": Tolerance(1e-3, "0", "absolute, in 0 … 1"),
 }
 

@@ -49,7 +49,7 @@ class Trial:
         self.witnesses: dict[str, Witness] = {}
         self.empty: set[str] = set()  # those that do not have the trial's weights yet
         self.kept: dict[tuple, object] = {}
-        self.index = open_split(config.data, "val")
+        self.index = open_split(config.data, "val", config.model.masks)
         self.batch = first_fit(self.batches("val"), self.batches("train", train=True))
         self.state = state or State(conditioned(self.ask(PYTORCH, "structure")["shapes"], config.run.seed), {})
 
@@ -103,8 +103,9 @@ class Trial:
     def batches(self, split: str, config: Config | None = None, train: bool = False) -> Iterator[Batch]:
         """Batches of the first epoch of a split, without those that are empty."""
         config = config or self.config
-        index = open_split(config.data, split)
-        with closing(Loader(index, config.data, config.optim.batch_size, train, config.run.seed)) as loader:
+        index = open_split(config.data, split, config.model.masks)
+        size, seed, masks = config.optim.batch_size, config.run.seed, config.model.masks
+        with closing(Loader(index, config.data, size, train, seed, masks)) as loader:
             yield from (batch for batch in loader.epoch(0) if len(batch))
 
     def assignment(self, seed: int | None = None) -> list[list[Assignment]]:

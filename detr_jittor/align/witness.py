@@ -71,7 +71,8 @@ class Answers:
         from detr_jittor.data.coco import open_split
         from detr_jittor.data.loader import Loader
 
-        loader = Loader(open_split(config.data, split), config.data, config.optim.batch_size, train, config.run.seed)
+        index = open_split(config.data, split, config.model.masks)
+        loader = Loader(index, config.data, config.optim.batch_size, train, config.run.seed, config.model.masks)
         with closing(loader):
             return list(islice(loader.epoch(0), count))
 
@@ -117,9 +118,14 @@ class Answers:
         return self.twin.predict(batch)
 
     def detections(self, batch: Batch) -> list[Detections]:
+        """With masks as [N, bytes], a bit a pixel."""
         from detr_jittor.evaluate.postprocess import detections
 
-        return detections(self.twin.predict(batch), batch.targets)
+        found = detections(self.twin.predict(batch), batch.targets)
+        for of_picture in found:
+            if of_picture.masks is not None:  # a bit a pixel: they cross, and are kept
+                of_picture.masks = np.packbits(of_picture.masks.reshape(len(of_picture.masks), -1), axis=1)
+        return found
 
     def average_precision(self, truth, found: list[Detections]) -> float:
         """Args: truth: what `CocoEvaluator` takes for an index."""

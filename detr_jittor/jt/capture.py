@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from detr_jittor.config import OptimConfig
-from detr_jittor.jt import backbone, kernels, transformer
+from detr_jittor.jt import backbone, kernels, segmentation, transformer
 from detr_jittor.jt.dropout import Dropout, seed_dropout
 from detr_jittor.jt.layers import Linear, set_training
 from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.recorder import Gradients, Kinks, Recorder, listening
+from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, some_queries
 from detr_jittor.types import Batch
 
 
@@ -37,9 +37,10 @@ def held(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:
 @contextmanager
 def recording(model) -> Iterator[Recorder]:
     """Record every module's output, and that of the fused steps, while the model runs."""
-    recorder = Recorder(model.named_modules())
+    modules = [(path.removeprefix("detr."), module) for path, module in model.named_modules()]  # the same with masks
+    recorder = Recorder(modules)
     with ExitStack() as stack:
-        for path, module in model.named_modules():
+        for path, module in modules:
             if is_recorded(path, module):
                 module.register_forward_hook(lambda m, _, output, options=None, path=path: recorder.put(path, output))
                 stack.callback(module.remove_forward_hook)
@@ -76,12 +77,14 @@ def prepare(twin: JittorTwin, seed: int | None) -> None:
 
 
 def modules(twin: JittorTwin, batch: Batch) -> dict[str, np.ndarray]:
-    """{path: output} of every module in evaluation mode, and the model's own as `logits` and `boxes`."""
+    """{path: output} of every module in evaluation mode, the model's `logits` and `boxes`, some `masks`."""
     prepare(twin, None)
     with jt.no_grad():
         with recording(twin.model) as recorder:
-            logits, boxes, *_ = twin.forward(batch)
-        outputs = {**recorder.found, "logits": logits, "boxes": boxes}
+            logits, boxes, *seen = twin.forward(batch)
+            rows = some_queries(logits.shape[1] * logits.shape[2])
+            masks = {"masks": twin.model.masks(*seen, rows)} if seen else {}
+        outputs = {**recorder.found, "logits": logits, "boxes": boxes, **masks}
         return {path: numpy(y) for path, y in outputs.items()}
 
 
@@ -135,8 +138,12 @@ def taking_sides(sides: None) -> Iterator[Kinks]:
         if relu:
             kinks.sides.append(y.detach() > 0)
 
+    def mask_head(y, x, conv, norm):
+        kinks.sides.append(y.detach() > 0)
+
     with (listening(backbone, "conv_norm", convolution), listening(Linear, "execute", linear),
-          listening(transformer.FeedForward, "feed_forward", feed_forward)):
+          listening(transformer.FeedForward, "feed_forward", feed_forward),
+          listening(segmentation, "conv_norm", mask_head)):
         yield kinks
 
 

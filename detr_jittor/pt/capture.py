@@ -15,7 +15,7 @@ from detr_jittor.pt import backbone, transformer
 from detr_jittor.pt.dropout import Dropout, seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.twin import PyTorchTwin
-from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, replaced
+from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
 from detr_jittor.types import Batch
 
 
@@ -37,9 +37,10 @@ def held(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
 @contextmanager
 def recording(model) -> Iterator[Recorder]:
     """Record every module's output, and that of the steps that the Jittor twin fuses, while the model runs."""
-    recorder = Recorder(model.named_modules())
+    modules = [(path.removeprefix("detr."), module) for path, module in model.named_modules()]  # the same with masks
+    recorder = Recorder(modules)
     with ExitStack() as stack:
-        for path, module in model.named_modules():
+        for path, module in modules:
             if is_recorded(path, module):
                 hook = module.register_forward_hook(lambda m, _, output, path=path: recorder.put(path, output))
                 stack.callback(hook.remove)
@@ -74,11 +75,13 @@ def prepare(twin: PyTorchTwin, seed: int | None) -> None:
 
 @torch.no_grad()
 def modules(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
-    """{path: output} of every module in evaluation mode, and the model's own as `logits` and `boxes`."""
+    """{path: output} of every module in evaluation mode, the model's `logits` and `boxes`, some `masks`."""
     prepare(twin, None)
     with recording(twin.model) as recorder:
-        logits, boxes, *_ = twin.forward(batch)
-    outputs = {**recorder.found, "logits": logits, "boxes": boxes}
+        logits, boxes, *seen = twin.forward(batch)
+        rows = some_queries(logits.shape[1] * logits.shape[2])
+        masks = {"masks": twin.model.masks(*seen, rows)} if seen else {}
+    outputs = {**recorder.found, "logits": logits, "boxes": boxes, **masks}
     return {path: numpy(y) for path, y in outputs.items()}
 
 

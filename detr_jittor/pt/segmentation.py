@@ -68,15 +68,20 @@ class MaskHeadSmallConv(nn.Module):
 
         Returns: [N, H / 4, W / 4]
         """
-        x = F.relu(self.gn1(self.lay1(x)))
-        x = F.relu(self.gn2(self.lay2(x)))
+        x = conv_norm(x, self.lay1, self.gn1)
+        x = conv_norm(x, self.lay2, self.gn2)
         x = enlarge(x, self.adapter1(fpns[0])[pictures])
-        x = F.relu(self.gn3(self.lay3(x)))
+        x = conv_norm(x, self.lay3, self.gn3)
         x = enlarge(x, self.adapter2(fpns[1])[pictures])
-        x = F.relu(self.gn4(self.lay4(x)))
+        x = conv_norm(x, self.lay4, self.gn4)
         x = enlarge(x, self.adapter3(fpns[2])[pictures])
-        x = F.relu(self.gn5(self.lay5(x)))
+        x = conv_norm(x, self.lay5, self.gn5)
         return self.out_lay(x)[:, 0]
+
+
+def conv_norm(x, conv, norm):
+    """Convolution, group norm, ReLU: [N, C, h, w] → [N, C', h, w]"""
+    return F.relu(norm(conv(x)))
 
 
 def enlarge(x, features):

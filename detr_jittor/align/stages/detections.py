@@ -23,30 +23,35 @@ def run(trial: Trial) -> Stage:
         found[JITTOR] += trial.ask(JITTOR, "detections", batch)
         found[PYTORCH] += trial.once(f"detections {i}", PYTORCH, "detections", batch)
     differences = [difference(a, b) for a, b in zip(found[JITTOR], found[PYTORCH], strict=True)]
-    items = difference_items(differences)
+    items = difference_items(differences, trial.config.model.masks)
     items += ap_items(trial, found)
     count = sum(len(d.scores) for d in found[PYTORCH])
     return Stage("detections", items, [f"{count} detections in {len(differences)} pictures"])
 
 
-def difference(a: Detections, b: Detections) -> tuple[float, float, int]:
-    """(largest difference of scores, of boxes in pixels, labels that differ) after matching one to one."""
+def difference(a: Detections, b: Detections) -> tuple[float, float, int, float]:
+    """(largest difference of scores, of boxes in pixels, labels that differ, largest share of a mask that differs)
+    after matching one to one."""
     other_label = a.labels[:, None] != b.labels[None, :]
     scores = np.abs(a.scores[:, None] - b.scores[None, :])  # [N, N]
     boxes = np.abs(a.boxes[:, None, :] - b.boxes[None, :, :]).max(-1)  # [N, N]
     rows, columns = linear_sum_assignment(scores + boxes / 100 + other_label)
     # Two classes as likely as each other: the label is a matter of the last digit.
     differing = other_label[rows, columns] & (scores[rows, columns] > tolerance("detection score"))
-    return float(scores[rows, columns].max()), float(boxes[rows, columns].max()), int(differing.sum())
+    pixels = 0.0
+    if a.masks is not None:
+        pixels = float(np.unpackbits(a.masks[rows] ^ b.masks[columns], axis=1).mean(axis=1).max())
+    return float(scores[rows, columns].max()), float(boxes[rows, columns].max()), int(differing.sum()), pixels
 
 
-def difference_items(differences: list[tuple[float, float, int]]) -> list[Item]:
-    scores, boxes, labels = (max(d[i] for d in differences) for i in range(3))
+def difference_items(differences: list[tuple[float, float, int, float]], masks: bool) -> list[Item]:
+    scores, boxes, labels, pixels = (max(d[i] for d in differences) for i in range(4))
     return [
         Item("scores", scores <= tolerance("detection score"), note=f"largest difference {scores:.1e}"),
         Item("boxes", boxes <= tolerance("detection box"), note=f"largest difference {boxes:.1e} pixels"),
         Item("labels", labels == 0, note=f"at most {labels} of a picture differ"),
-    ]
+    ] + [Item("masks", pixels <= tolerance("detection mask"), note=f"at most {pixels:.1e} of a mask's pixels differ")
+         ] * masks
 
 
 @dataclass

@@ -6,6 +6,7 @@ from detr_jittor.align.measure import Item, compare, error_of, root_mean_square
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
+from detr_jittor.recorder import some_queries
 from detr_jittor.reference import layers
 
 
@@ -23,8 +24,12 @@ def undisturbed(trial: Trial, captured: dict[str, np.ndarray]) -> list[Item]:
     """Being watched must not change what the model says."""
     outputs = trial.ask(JITTOR, "predict", trial.batch)
     items = []
-    for name, plain in (("logits", outputs.logits), ("boxes", outputs.boxes)):
-        error = error_of(plain, captured[name][-1].astype(np.float64), root_mean_square(captured[name][-1])).worst
+    pairs = {"logits": (outputs.logits, captured["logits"][-1]), "boxes": (outputs.boxes, captured["boxes"][-1])}
+    if outputs.masks is not None:
+        masks = outputs.masks.reshape(-1, *outputs.masks.shape[2:])  # [B·Q, H / 4, W / 4]
+        pairs["masks"] = masks[some_queries(len(masks))], captured["masks"]
+    for name, (plain, recorded) in pairs.items():
+        error = error_of(plain, recorded.astype(np.float64), root_mean_square(recorded)).worst
         items.append(Item(f"{name} without recording", bool(error <= tolerance("recording")), plain.shape,
                           note=f"largest difference {error:.1e}"))
     return items

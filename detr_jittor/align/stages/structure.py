@@ -7,6 +7,7 @@ from detr_jittor.config import Config
 
 # Trainable parameters of the reference code's models, with 91 classes.
 PUBLISHED = {"resnet50": 41_302_368, "resnet101": 60_242_272}
+PUBLISHED_MASKS = 1_202_073 + 131_584  # the mask head and its attention map
 
 
 def run(trial: Trial) -> Stage:
@@ -33,7 +34,11 @@ def run(trial: Trial) -> Stage:
 def published_count(config: Config) -> int | None:
     """The trainable parameters of the reference code's model of this size; None for a size that it does not have."""
     standard = Config().replace(backbone=config.model.backbone, num_classes=config.model.num_classes,
-                                dilation=config.model.dilation, dropout=config.model.dropout, backbone_norm="frozen")
+                                dilation=config.model.dilation, dropout=config.model.dropout, backbone_norm="frozen",
+                                masks=config.model.masks)
     if config.model != standard.model or config.model.backbone not in PUBLISHED or not config.optim.lr_backbone > 0:
         return None
-    return PUBLISHED[config.model.backbone] + (config.model.num_classes - 91) * (config.model.hidden_dim + 1)
+    head = PUBLISHED_MASKS if config.model.masks else 0
+    if config.run.frozen_weights:
+        return head
+    return PUBLISHED[config.model.backbone] + (config.model.num_classes - 91) * (config.model.hidden_dim + 1) + head
