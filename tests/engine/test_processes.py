@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -106,12 +107,12 @@ def test_evaluate_in_two_processes(data, tmp_path, framework):
     assert one == two
 
 
-@pytest.mark.parametrize("framework", ["pytorch"])
+@pytest.mark.parametrize("framework", TWINS)
 def test_one_dies(data, tmp_path, framework):
     """Killed in mid-run: the others end, and the output says which one and how."""
     process = start(framework, 2, *training(data, tmp_path / "out", batch=2, epochs=9999))
     try:
-        wait_for(tmp_path / "out" / "log.txt", process)
+        wait_for(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}", process)
         victim = next(p for p in psutil.Process(process.pid).children(recursive=True) if rank_of(p) == "1")
         victim.kill()
         out, err = process.communicate(timeout=600)
@@ -146,6 +147,49 @@ def test_a_step_without_pictures_for_one(data, tmp_path, framework):
     _, err = run(framework, 2, *training(data, tmp_path / "out", "--coco_path", str(coco), batch=1, epochs=3))
     assert err.count("left out:") == 1 and bad.name in err
     assert [record["step"] for record in read_log(tmp_path / "out" / "log.txt")] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("framework", TWINS)
+def test_a_signal_stops_all_after_the_same_step(data, tmp_path, framework):
+    """SIGTERM to one process: all finish the step, the checkpoint is there, and the run goes on from it."""
+    arguments = training(data, tmp_path / "out", batch=2, epochs=9999)
+    process = start(framework, 2, *arguments)
+    try:
+        wait_for(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}", process)
+        next(p for p in psutil.Process(process.pid).children(recursive=True) if rank_of(p) == "1").terminate()
+        process.communicate(timeout=600)
+    finally:
+        end(process)
+    assert process.returncode != 0
+    stopped = store.load(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}")
+    assert stopped.step > 0
+    arguments[arguments.index("--resume") + 1] = "auto"
+    arguments[arguments.index("--epochs") + 1] = str(stopped.step + 2)  # an epoch is one step of both
+    run(framework, 2, *arguments)
+    assert store.load(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}").step == stopped.step + 2
+
+
+@pytest.mark.parametrize("framework, options, told", [
+    ("jittor", ["--world_size", "2"], "--world_size 2, but 1 process started. Start them with: mpirun -np 2"),
+    ("pytorch", ["--world_size", "2"], "--world_size 2, but 1 process started. Start them with: torchrun"),
+    ("jittor", ["--dist_url", "tcp://x:1"], "--dist_url tcp://x:1: MPI knows")])
+def test_what_was_not_started(data, tmp_path, framework, options, told):
+    _, err = run(framework, 1, *training(data, tmp_path / "out", *options, batch=2), status=2)
+    assert told in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_the_processes_meet(data, tmp_path):
+    """--dist_url with a port, and two processes started by hand."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    arguments = training(data, tmp_path / "out", "--dist_url", url, batch=2, epochs=2)
+    both = [start("pytorch", 1, *arguments, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
+    out = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], out
+    assert "2 processes" in out[0][0] and out[1][0] == ""
+    assert len(read_log(tmp_path / "out" / "log.txt")) == 2
 
 
 def rank_of(process: psutil.Process) -> str | None:
