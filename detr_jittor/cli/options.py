@@ -13,8 +13,10 @@ NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save
                  "frozen_weights", "world_size", "dist_url", "precision", "plain", "num_workers", "max_steps",
                  "max_bad_images")
 
+# How pictures reach a model belongs to it: with other sizes or crops a trained detector loses most of its AP at once.
+OF_PICTURES = ("min_size", "max_size", "augmentation")
 OF_WEIGHTS = (*(name for name in ModelConfig.__dataclass_fields__ if name not in ("num_classes", "backbone_norm")),
-              "min_size", "max_size")
+              *OF_PICTURES)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +62,7 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     """The settings, and (file, content) of the checkpoint that --resume or --weights names.
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
-    --config. Of --weights and --frozen_weights only those of the model and of the pictures' size; where the file of
+    --config. Of --weights and --frozen_weights only those of the model and of how pictures reach it; where the file of
     --weights holds none, what its shapes tell.
 
     Errors: DetrError if a file cannot be read.
@@ -84,9 +86,9 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
 
 
 def over_detector(config: Config, args: argparse.Namespace) -> Config:
-    """The settings for a mask head on top of a detector: its model and the size of its pictures, if it tells them."""
+    """The settings for a mask head on top of a detector: its model and how pictures reach it, if it tells them."""
     own = load(config.run.frozen_weights).config
     if own is None:
         return config
-    inherited = (*ModelConfig.__dataclass_fields__, "min_size", "max_size")
+    inherited = (*ModelConfig.__dataclass_fields__, *OF_PICTURES)
     return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args))

@@ -120,15 +120,15 @@ def test_a_checkpoint_describes_its_own_model(tmp_path):
 
 
 def test_a_detector_describes_the_model_below_a_mask_head(tmp_path):
-    """Its model and the size of its pictures, and nothing else of its run."""
+    """Its model and how pictures reach it, and nothing else of its run."""
     trained = Config().replace(backbone="resnet18", hidden_dim=128, num_classes=4, min_size=320, max_size=480, lr=3e-4,
-                               coco_path="P", epochs=7)
+                               coco_path="P", epochs=7, augmentation="flip")
     file = str(tmp_path / "a.pkl")
     store.save(file, Checkpoint(State({"x": np.zeros(1, np.float32)}, {}), config=trained))
     config, found = config_and_checkpoint(parsed("--frozen_weights", file, "--masks", "--max_size", "640"))
     assert found is None
     assert config == Config().replace(backbone="resnet18", hidden_dim=128, num_classes=4, min_size=320, max_size=640,
-                                      masks=True, frozen_weights=file)
+                                      augmentation="flip", masks=True, frozen_weights=file)
 
 
 SENSELESS = [

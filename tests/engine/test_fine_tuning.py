@@ -92,7 +92,7 @@ def test_the_parts_that_are_frozen_are_told():
 @pytest.fixture
 def begun(config, coco, tmp_path):
     """The file of a finished run, and a dataset with "green" under another id and a class more."""
-    engine.train(config.replace(epochs=1, output_dir=str(tmp_path / "first")))
+    engine.train(config.replace(epochs=1, augmentation="flip", output_dir=str(tmp_path / "first")))
     for split in ("train", "val"):
         file = coco / "annotations" / f"instances_{split}2017.json"
         content = json.loads(file.read_text())
@@ -129,12 +129,12 @@ def test_resume_goes_before_weights(config, begun, capsys):
 
 
 def test_the_command_takes_the_model_from_the_weights(config, coco, begun, tmp_path):
-    """Model options and sizes, but neither the schedule nor the classes."""
+    """Model options, sizes and augmentation, but neither the schedule nor the classes."""
     assert main(["train", "--weights", begun, "--coco_path", str(coco), "--output_dir", str(tmp_path / "second"),
                  "--num_workers", "0", "--epochs", "2", "--max_steps", "1"]) == 0
     config = store.load(tmp_path / "second" / "checkpoint.pkl").config
     assert (config.data.min_size, config.data.max_size, config.optim.lr, config.optim.lr_drop) == (32, 64, 1e-4, 200)
-    assert config.model.num_classes == 6
+    assert config.data.augmentation == "flip" and config.model.num_classes == 6
 
 
 def test_early_stop_and_its_resume(config, tmp_path, monkeypatch, capsys):
