@@ -4,11 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bad_input import ANNOTATIONS, PICTURES
 from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
+from detr_jittor.matching import match
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 OPTIONS = "--batch_size 2 --epochs 1 --lr 0.1 --min_size 32 --max_size 64 --num_workers 0 --backbone_weights none"
@@ -80,18 +82,23 @@ def test_numbers(config, coco, capsys, options, told):
     assert told in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("what", ["loss", "grad_norm"])
-def test_a_step_that_is_not_finite(config, coco, capsys, monkeypatch, what):
+@pytest.mark.parametrize("what, told", [
+    ("loss", "step 2: the loss is nan, with "), ("grad_norm", "step 2: the gradient's norm is nan, with "),
+    ("cost", "step 2, ")])
+def test_a_step_that_is_not_finite(config, coco, capsys, monkeypatch, what, told):
     step = NumpyTwin.train_step
 
     def spoiled(self, *arguments):
         losses = step(self, *arguments)
+        if what == "cost" and self.steps == 3:
+            match(np.full((1, 1, 1, 1), np.nan), [1])
         return losses | {what: float("nan")} if self.steps == 3 else losses
 
     monkeypatch.setattr(NumpyTwin, "train_step", spoiled)
     assert train(coco) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and re.search(r"step 2: the (loss|gradient's norm) is nan, with .*\.png", error)
+    assert error.count("\n") == 1 and told in error and ".png" in error
+    assert ("the matching cost is not finite" in error) == (what == "cost")
 
 
 def test_the_document_has_every_case():
