@@ -56,7 +56,25 @@ class GroupNorm(nn.Module):
         y = x.reshape(n, self.groups, c // self.groups * h, w)
         centred = y - mean(y)
         y = centred / jt.sqrt(mean(centred * centred) + 1e-5)
-        return y.reshape(n, c, h, w) * self.weight.reshape(1, c, 1, 1) + self.bias.reshape(1, c, 1, 1)
+        return y.reshape(n, c, h, w) * spread(self.weight, x.shape) + spread(self.bias, x.shape)
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d, but the gradient of its bias is summed axis by axis."""
+
+    def execute(self, x):
+        """[N, C, H, W] → [N, C', H', W']"""
+        y = nn.conv2d(x, self.weight, None, self.stride, self.padding)
+        return y + spread(self.bias, y.shape)
+
+
+def spread(x, shape):
+    """[C] → [N, C, H, W]
+
+    TRAP(jittor): long-sums. The gradient of one broadcast is one float32 sum over N·H·W numbers: so axis by axis.
+    """
+    n, c, h, w = shape
+    return x.reshape(1, c, 1, 1).broadcast((n, c, 1, 1)).broadcast((n, c, h, 1)).broadcast((n, c, h, w))
 
 
 def mean(x):

@@ -8,7 +8,7 @@ import numpy as np
 from detr_jittor.config import ModelConfig
 from detr_jittor.interpolation import nearest
 from detr_jittor.jt.detr import DETR
-from detr_jittor.jt.layers import GroupNorm, Linear, pick, stretch
+from detr_jittor.jt.layers import Conv2d, GroupNorm, Linear, pick, stretch
 from detr_jittor.jt.runtime import jt
 
 nn = jt.nn
@@ -44,20 +44,20 @@ class MaskHeadSmallConv(nn.Module):
 
     def __init__(self, dim: int, fpn_dims: list[int], context_dim: int):
         widths = [context_dim // 2, context_dim // 4, context_dim // 8, context_dim // 16]
-        self.lay1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.lay1 = Conv2d(dim, dim, 3, padding=1)
         self.gn1 = GroupNorm(8, dim)
-        self.lay2 = nn.Conv2d(dim, widths[0], 3, padding=1)
+        self.lay2 = Conv2d(dim, widths[0], 3, padding=1)
         self.gn2 = GroupNorm(8, widths[0])
-        self.lay3 = nn.Conv2d(widths[0], widths[1], 3, padding=1)
+        self.lay3 = Conv2d(widths[0], widths[1], 3, padding=1)
         self.gn3 = GroupNorm(8, widths[1])
-        self.lay4 = nn.Conv2d(widths[1], widths[2], 3, padding=1)
+        self.lay4 = Conv2d(widths[1], widths[2], 3, padding=1)
         self.gn4 = GroupNorm(8, widths[2])
-        self.lay5 = nn.Conv2d(widths[2], widths[3], 3, padding=1)
+        self.lay5 = Conv2d(widths[2], widths[3], 3, padding=1)
         self.gn5 = GroupNorm(8, widths[3])
-        self.out_lay = nn.Conv2d(widths[3], 1, 3, padding=1)
-        self.adapter1 = nn.Conv2d(fpn_dims[0], widths[0], 1)
-        self.adapter2 = nn.Conv2d(fpn_dims[1], widths[1], 1)
-        self.adapter3 = nn.Conv2d(fpn_dims[2], widths[2], 1)
+        self.out_lay = Conv2d(widths[3], 1, 3, padding=1)
+        self.adapter1 = Conv2d(fpn_dims[0], widths[0], 1)
+        self.adapter2 = Conv2d(fpn_dims[1], widths[1], 1)
+        self.adapter3 = Conv2d(fpn_dims[2], widths[2], 1)
 
     def execute(self, x, fpns, pictures: np.ndarray):
         """Mask logits.
