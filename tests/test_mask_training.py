@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import WITH_MASKS, small_state
+from small import WITH_MASKS, begin_alike
 
 from detr_jittor import seeding
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.loader import Loader
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.types import State
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
@@ -45,9 +44,7 @@ def test_the_losses_are_aligned(trained):
     config, batches = trained
     logs, outputs = [], []
     for cls in (JittorTwin, PyTorchTwin):
-        twin = cls(config, config.model.num_classes)
-        state = small_state(twin)
-        twin.load(State(state.model, {n: (np.zeros_like(state.model[n]),) * 2 for n in twin.trained}, 0))
+        twin, = begin_alike([cls(config, config.model.num_classes)])
         outputs.append(twin.predict(batches[0]).masks)
         logs.append([twin.train_step(batch, seeding.step_seed(1, k), 1.0) for k, batch in enumerate(batches)])
     for step, (batch, jittor, pytorch) in enumerate(zip(batches, *logs)):

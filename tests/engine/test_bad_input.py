@@ -83,8 +83,9 @@ def test_numbers(config, coco, capsys, options, told):
 
 
 @pytest.mark.parametrize("what, told", [
-    ("loss", "step 2: the loss is nan, with "), ("grad_norm", "step 2: the gradient's norm is nan, with "),
-    ("cost", "step 2, ")])
+    ("loss", r"step 2: the loss is nan, with .*\.png"),
+    ("grad_norm", r"step 2: the gradient's norm is nan, with .*\.png"),
+    ("cost", r"step 2, .*\.png: the matching cost is not finite")])
 def test_a_step_that_is_not_finite(config, coco, capsys, monkeypatch, what, told):
     step = NumpyTwin.train_step
 
@@ -97,8 +98,7 @@ def test_a_step_that_is_not_finite(config, coco, capsys, monkeypatch, what, told
     monkeypatch.setattr(NumpyTwin, "train_step", spoiled)
     assert train(coco) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and told in error and ".png" in error
-    assert ("the matching cost is not finite" in error) == (what == "cost")
+    assert error.count("\n") == 1 and re.search(told, error)
 
 
 def test_the_document_has_every_case():
