@@ -28,6 +28,7 @@ SHAPES = [  # b, ci, h, w, co, k, stride, padding, dilation, residual, relu
     (1, 64, 15, 21, 128, 1, 2, 0, 1, False, False),  # a downsample branch at an odd height
     (2, 64, 14, 9, 32, 1, 2, 0, 1, False, True),
     (2, 32, 13, 11, 32, 3, 1, 1, 1, False, True),
+    (3, 32, 13, 11, 64, 3, 1, 1, 1, False, False),  # large enough for the Winograd kernel, and odd
     (2, 96, 15, 20, 160, 3, 1, 1, 1, True, True),  # several runs and tasks of the Winograd kernel
     (1, 48, 8, 7, 32, 3, 1, 1, 1, True, False),  # 48 channels: the direct algorithm
     (2, 32, 13, 11, 48, 3, 2, 1, 1, True, True),
@@ -56,7 +57,7 @@ def test_conv_norm(shape):
     compare(ours, truth, arrays, fixed, blocked=("x", "residual"))
 
 
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3], SHAPES[4]])
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3], SHAPES[5]])
 def test_conv_batch_norm(shape):
     *geometry, residual, relu = shape
     arrays = conv_inputs(*geometry, residual)

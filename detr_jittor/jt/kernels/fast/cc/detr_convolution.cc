@@ -56,11 +56,12 @@ struct Geometry {
     }
     // Maps smaller than the filter: for some there is only reference code, which is quick enough there.
     bool tiny() const { return std::min(h, w) < dilation * (k - 1) + 1; }
-    // For the backward pass alone: forward it gains less than 5 %, and loses some accuracy that all layers inherit.
+    // On small maps the filters' transformation costs more than the products that it saves.
     bool winograd() const {
-        return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co);
+        return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co) &&
+               plane().tiles() >= 64;
     }
-    Plane plane() const { return {b, ci, co, h, w}; }
+    Plane plane() const { return {b, h, w}; }
 };
 
 static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
@@ -111,7 +112,7 @@ static Primitive& backward_weights(const Geometry& g) {
 
 // Weights that do not change, packed. The key is the Var's id, which no other Var ever gets: new weights are a new Var.
 struct Packed {
-    Desc desc;
+    Desc desc;  // of no dimensions: filters transformed for minimal filtering
     std::vector<float> scale;
     std::unique_ptr<float, void (*)(void*)> data{nullptr, std::free};
 };
@@ -125,19 +126,23 @@ void forget_packed(int64_t id) { packed().erase({id}); }
 
 static const float* packed_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
                                    bool frozen) {
-    int64_t bytes = wanted.get_size();
-    if (!frozen) {
-        float* target = scratch(Scratch::weights, bytes / sizeof(float));
-        rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
+    bool transformed = !wanted.data.ndims;
+    int64_t floats = transformed ? winograd_filter_floats(g.ci, g.co) : (wanted.get_size() + 3) / 4;
+    auto pack = [&](float* target) {
+        if (transformed)
+            winograd_filters(g.ci, g.co, weight.f32(), scale.f32(), target);
+        else
+            rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
         return target;
-    }
+    };
+    if (!frozen) return pack(scratch(Scratch::weights, floats));
     Packed* found = packed().find({weight.id});
     if (found && found->desc == wanted && std::equal(found->scale.begin(), found->scale.end(), scale.f32()))
         return found->data.get();
     Packed made{wanted, {scale.f32(), scale.f32() + g.co}};
-    made.data.reset(static_cast<float*>(aligned_alloc(64, (bytes + 63) / 64 * 64)));
+    made.data.reset(static_cast<float*>(aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
     if (!made.data) throw std::bad_alloc();
-    rearrange(g.plain_weights(), weight.data, wanted, made.data.get(), scale.f32());
+    pack(made.data.get());
     return packed().insert({weight.id}, std::move(made)).data.get();
 }
 
@@ -187,6 +192,11 @@ DETR_KERNEL(convolution) {
     const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
     bool residual = call.in.size() > 4;
+    if (g.winograd()) {
+        const float* filters = packed_weights(g, weight, scale, Desc(), call.integer(4));
+        Finish finish{shift.f32(), residual ? call.in[4].f32() : nullptr, call.integer(3) != 0};
+        return winograd_convolve(g.plane(), g.ci, g.co, x.f32(), filters, finish, call.out[0].f32());
+    }
     const Primitive& p = forward(g, residual, call.integer(3));
     const float* w = packed_weights(g, weight, scale, p.weights, call.integer(4));
     const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
@@ -209,7 +219,7 @@ static void mask_gradient(const float* g, const float* y, float* out, int64_t n)
 static void write_weight_gradient(const Geometry& whole, const float* x, const float* dy, const float* scale,
                                   float* dweight) {
     Geometry g = whole.without_skips();
-    if (g.winograd()) return winograd_backward_weights(g.plane(), x, dy, scale, dweight);
+    if (g.winograd()) return winograd_backward_weights(g.plane(), g.ci, g.co, x, dy, scale, dweight);
     const Primitive& p = backward_weights(g);
     const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x) : x;
     const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
@@ -223,7 +233,11 @@ static void write_weight_gradient(const Geometry& whole, const float* x, const f
 static void write_input_gradient(const Geometry& whole, const Tensor& weight, const Tensor& scale, const float* dy,
                                  float* dx) {
     Geometry g = whole.without_skips();
-    if (g.winograd()) return winograd_backward_data(g.plane(), dy, weight.f32(), scale.f32(), dx);
+    if (g.winograd()) {
+        float* filters = scratch(Scratch::weights, winograd_filter_floats(g.ci, g.co));
+        winograd_turned_filters(g.ci, g.co, weight.f32(), scale.f32(), filters);
+        return winograd_convolve(g.plane(), g.co, g.ci, dy, filters, {nullptr, nullptr, false}, dx);
+    }
     const Primitive& p = backward_data(g);
     const float* w = packed_weights(g, weight, scale, p.weights, false);
     float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
@@ -267,8 +281,8 @@ DETR_KERNEL(multiply_bfloat16) {
 DETR_KERNEL(make_convolution) {
     Geometry g(call.in[0], call.in[1], call.integer(0), call.integer(1), call.integer(2));
     g = g.without_skips();
-    for (bool residual : {false, true}) forward(g, residual, true);
     if (!g.winograd()) {
+        for (bool residual : {false, true}) forward(g, residual, true);
         if (g.ci % block() == 0) backward_data(g);
         backward_weights(g);
     }
