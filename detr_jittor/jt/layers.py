@@ -29,7 +29,7 @@ class Conv1x1(nn.Module):
         """[B, C, H, W] → [B, C', H, W]"""
         b, c, h, w = x.shape
         rows = x.reshape(b, c, h * w).transpose(0, 2, 1)  # [B, H·W, C]
-        y = kernels.linear(rows, self.weight.reshape(-1, c), self.bias)
+        y = kernels.linear(rows, self.weight.reshape(-1, c), self.bias, derived=True)
         return y.transpose(0, 2, 1).reshape(b, -1, h, w)
 
 

@@ -26,7 +26,7 @@ class MultiheadAttention(nn.Module):
         """[B, Lq, D], [B, Lk, D], [B, Lk, D] and [B, Lk] bool, true where a key is ignored → [B, Lq, D]"""
         weights = self.in_proj_weight.chunk(3, dim=0)
         biases = self.in_proj_bias.chunk(3, dim=0)
-        q, k, v = (kernels.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
+        q, k, v = (kernels.linear(x, w, b, derived=True) for x, w, b in zip((query, key, value), weights, biases))
         return self.out_proj(attention(q, k, v, key_padding_mask, self.nheads, self.dropout))
 
 

@@ -59,8 +59,8 @@ def max_pool(x):
     return nn.max_pool2d(x, 3, 2, 1)
 
 
-def linear(x, weight, bias, relu=False):
-    """[..., D] and [D', D] → [..., D']"""
+def linear(x, weight, bias, relu=False, derived=False):
+    """[..., D] and [D', D] → [..., D']; `derived` is for kernels that keep packed weights"""
     y = nn.matmul_transpose(x, weight) + bias
     return nn.relu(y) if relu else y
 

@@ -5,7 +5,7 @@ multiple of 16 (8 without AVX-512). Element by element, sums and gradients do no
 B batch, C channels, H and W height and width.
 """
 
-from detr_jittor.jt.kernels.fast.library import apply, run
+from detr_jittor.jt.kernels.fast.library import apply, is_kept, run
 from detr_jittor.jt.runtime import jt
 
 
@@ -52,9 +52,9 @@ class MaxPool(jt.Function):
 class ConvNorm(jt.Function):
     """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
 
-    def execute(self, x, weight, scale, shift, geometry, residual, relu, frozen):
+    def execute(self, x, weight, scale, shift, geometry, residual, relu, kept):
         inputs = [x, weight, scale, shift] + ([] if residual is None else [residual])
-        y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, frozen)[0]
+        y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, kept)[0]
         self.saved = x, weight, scale, y, geometry, relu
         return y
 
@@ -81,8 +81,7 @@ def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
 def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
     """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
     geometry = stride, padding, dilation
-    frozen = jt.flags.no_grad or weight.is_stop_grad()  # packed once; other weights change in every step
-    return apply(ConvNorm, x, weight, scale.detach(), shift.detach(), geometry, residual, relu, frozen)
+    return apply(ConvNorm, x, weight, scale.detach(), shift.detach(), geometry, residual, relu, is_kept(weight))
 
 
 def max_pool(x):

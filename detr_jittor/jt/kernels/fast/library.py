@@ -36,3 +36,8 @@ def apply(function: type[jt.Function], *args):
         with jt.no_grad():
             return function()(*args)
     return function.apply(*args)
+
+
+def is_kept(weight) -> bool:
+    """Whether a layer's packed weights are kept: they change in every step of training otherwise."""
+    return bool(jt.flags.no_grad or weight.is_stop_grad())

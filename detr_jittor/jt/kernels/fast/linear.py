@@ -1,25 +1,25 @@
 """Linear layers, alone and as the feed-forward pair of the transformer. B batch, L length, D width, F hidden width."""
 
-from detr_jittor.jt.kernels.fast.library import apply, run
+from detr_jittor.jt.kernels.fast.library import apply, is_kept, run
 from detr_jittor.jt.runtime import jt
 
 
 class Linear(jt.Function):
-    def execute(self, x, weight, bias, relu):
-        y = run("linear", [x, weight, bias], [(*x.shape[:-1], weight.shape[0])], relu)[0]
+    def execute(self, x, weight, bias, relu, kept):
+        y = run("linear", [x, weight, bias], [(*x.shape[:-1], weight.shape[0])], relu, kept)[0]
         self.saved = x, weight, bias, [y] if relu else []
         return y
 
     def grad(self, dy):
         x, weight, bias, y = self.saved
-        return *wanted_gradients(self, "linear_backward", [x, weight, dy, *y], [x, weight, bias]), None
+        return *wanted_gradients(self, "linear_backward", [x, weight, dy, *y], [x, weight, bias]), None, None
 
 
 class FeedForward(jt.Function):
     def execute(self, x, w1, b1, w2, b2, p, key):
         rows = x.shape[:-1]
-        kept = [] if jt.flags.no_grad else [(*rows, w1.shape[0])]
-        y, *hidden = run("feed_forward", [x, w1, b1, w2, b2], [(*rows, w2.shape[0]), *kept], p, key)
+        hidden = [] if jt.flags.no_grad else [(*rows, w1.shape[0])]
+        y, *hidden = run("feed_forward", [x, w1, b1, w2, b2], [(*rows, w2.shape[0]), *hidden], p, key, is_kept(w1))
         self.saved = x, w1, b1, w2, b2, hidden, p
         return y
 
@@ -36,9 +36,12 @@ def wanted_gradients(function: jt.Function, kernel: str, inputs: list, variables
     return [next(grads) if wanted else None for wanted in wants]
 
 
-def linear(x, weight, bias, relu=False):
-    """[..., D] and [D', D] → [..., D']"""
-    return apply(Linear, x, weight, bias, relu)
+def linear(x, weight, bias, relu=False, derived=False):
+    """[..., D] and [D', D] → [..., D']
+
+    Args: derived: whether the weight is computed anew for each call, so that it is no use to keep its packed form.
+    """
+    return apply(Linear, x, weight, bias, relu, not derived and is_kept(weight))
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):

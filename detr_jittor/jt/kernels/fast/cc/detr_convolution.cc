@@ -2,13 +2,11 @@
 //
 // The scale is folded into the weights while these are packed into oneDNN's layout: y = relu(conv(x, w·scale) + shift
 // + residual). Packed weights are kept for layers whose weights do not change, and made anew in each step for others.
-#include <stdlib.h>  // aligned_alloc
-
 #include <algorithm>
 #include <cstring>
-#include <memory>
 
 #include "detr_onednn.h"
+#include "detr_packed.h"
 #include "detr_winograd.h"
 
 namespace detr {
@@ -110,40 +108,12 @@ static Primitive& backward_weights(const Geometry& g) {
     });
 }
 
-// Weights that do not change, packed. The key is the Var's id, which no other Var ever gets: new weights are a new Var.
-struct Packed {
-    Desc desc;  // of no dimensions: filters transformed for minimal filtering
-    std::vector<float> scale;
-    std::unique_ptr<float, void (*)(void*)> data{nullptr, std::free};
-};
-
-static Lru<Packed>& packed() {
-    static Lru<Packed> cache(256);
-    return cache;
-}
-
-void forget_packed(int64_t id) { packed().erase({id}); }
-
-static const float* packed_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
-                                   bool frozen) {
-    bool transformed = !wanted.data.ndims;
-    int64_t floats = transformed ? winograd_filter_floats(g.ci, g.co) : (wanted.get_size() + 3) / 4;
-    auto pack = [&](float* target) {
-        if (transformed)
-            winograd_filters(g.ci, g.co, weight.f32(), scale.f32(), target);
-        else
-            rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
-        return target;
-    };
-    if (!frozen) return pack(scratch(Scratch::weights, floats));
-    Packed* found = packed().find({weight.id});
-    if (found && found->desc == wanted && std::equal(found->scale.begin(), found->scale.end(), scale.f32()))
-        return found->data.get();
-    Packed made{wanted, {scale.f32(), scale.f32() + g.co}};
-    made.data.reset(static_cast<float*>(aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64)));
-    if (!made.data) throw std::bad_alloc();
-    pack(made.data.get());
-    return packed().insert({weight.id}, std::move(made)).data.get();
+static const float* direct_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
+                                   bool kept) {
+    int64_t floats = (wanted.get_size() + 3) / 4;
+    return packed(weight, layout(wanted), scale.f32(), g.co, floats, kept, Scratch::weights, [&](float* target) {
+        rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
+    });
 }
 
 // Every stride-th pixel of x [B, C, H, W] in blocked layout.
@@ -187,18 +157,21 @@ static const void* as_operand(const float* x, int64_t n, Scratch purpose) {
     return out;
 }
 
-// in: x, weight, scale, shift, [residual]; out: y. numbers: stride, padding, dilation, relu, frozen.
+// in: x, weight, scale, shift, [residual]; out: y. numbers: stride, padding, dilation, relu, kept.
 DETR_KERNEL(convolution) {
     const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
     bool residual = call.in.size() > 4;
     if (g.winograd()) {
-        const float* filters = packed_weights(g, weight, scale, Desc(), call.integer(4));
+        auto transform = [&](float* target) { winograd_filters(g.ci, g.co, weight.f32(), scale.f32(), target); };
+        int64_t floats = winograd_filter_floats(g.ci, g.co);
+        const float* filters = packed(weight, {}, scale.f32(), g.co, floats, call.integer(4), Scratch::weights,
+                                      transform);
         Finish finish{shift.f32(), residual ? call.in[4].f32() : nullptr, call.integer(3) != 0};
         return winograd_convolve(g.plane(), g.ci, g.co, x.f32(), filters, finish, call.out[0].f32());
     }
     const Primitive& p = forward(g, residual, call.integer(3));
-    const float* w = packed_weights(g, weight, scale, p.weights, call.integer(4));
+    const float* w = direct_weights(g, weight, scale, p.weights, call.integer(4));
     const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
     const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
     auto after = [](int i) { return DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1; };
@@ -239,7 +212,7 @@ static void write_input_gradient(const Geometry& whole, const Tensor& weight, co
         return winograd_convolve(g.plane(), g.co, g.ci, dy, filters, {nullptr, nullptr, false}, dx);
     }
     const Primitive& p = backward_data(g);
-    const float* w = packed_weights(g, weight, scale, p.weights, false);
+    const float* w = direct_weights(g, weight, scale, p.weights, false);
     float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
     const void* gradient = as_operand(dy, g.b * g.co * g.ho * g.wo, Scratch::operand_gradient);
     execute(p, {{DNNL_ARG_DIFF_DST, p.dst, gradient}, {DNNL_ARG_WEIGHTS, p.weights, w},
@@ -299,12 +272,6 @@ DETR_KERNEL(from_blocked) {
     const auto& s = call.in[0].shape;
     rearrange(Desc({s[0], s[1], s[2], s[3]}, f32, blocked()), call.in[0].data,
               Desc({s[0], s[1], s[2], s[3]}, f32, Tag::nchw), call.out[0].data);
-}
-
-// Weights were written to in place, or a model was dropped.
-DETR_KERNEL(forget_all_packed) {
-    packed().clear();
-    call.out[0].f32()[0] = 0.f;
 }
 
 }  // namespace detr

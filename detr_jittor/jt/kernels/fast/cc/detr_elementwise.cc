@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "detr_kernel.h"
+#include "detr_packed.h"
 
 namespace detr {
 
@@ -75,8 +75,6 @@ DETR_KERNEL(layer_norm_backward) {
             call.out[1 + k].f32()[j] = static_cast<float>(total);
         }
 }
-
-void forget_packed(int64_t id);
 
 static const int64_t chunk = 1 << 15;
 

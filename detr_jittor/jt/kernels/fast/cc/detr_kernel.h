@@ -44,7 +44,7 @@ struct Registration {
 
 // Scratch memory, one arena for each purpose, shared by all shapes: it grows to the largest request and is never
 // returned. A second request for the same purpose overwrites the first. Not for use within a parallel region.
-enum class Scratch { onednn, weights, gradient, gathered, operand, operand_gradient, hidden, threads, count };
+enum class Scratch { onednn, weights, more_weights, gradient, gathered, operand, operand_gradient, hidden, threads, count };
 float* scratch(Scratch purpose, int64_t floats);
 
 // The channels of a block: activations in the backbone are laid out [B, C / block, H, W, block].
@@ -55,6 +55,7 @@ template <int N>
 struct Block {
     // Aligned like any float: the compiler forgets this where it deduces a type, so none is deduced.
     typedef float Lanes __attribute__((vector_size(4 * N), aligned(4)));
+    typedef uint32_t Words __attribute__((vector_size(4 * N), aligned(4)));
 
     static const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
     static Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
@@ -69,13 +70,23 @@ struct Dropout {
         : key(static_cast<uint32_t>(key)), threshold(static_cast<uint32_t>(p * 4294967296.0)),
           scale(static_cast<float>(1 / (1 - p))) {}
 
-    static uint32_t mix(uint32_t x) {
+    template <class Word>  // one, or as many as fill a register
+    static Word mix(Word x) {
         x = (x ^ (x >> 16)) * 0x85EBCA6Bu;
         x = (x ^ (x >> 13)) * 0xC2B2AE35u;
         return x ^ (x >> 16);
     }
     bool keeps(uint32_t index) const { return mix((index * 0x9E3779B9u) ^ key) >= threshold; }
     float factor(uint32_t index) const { return keeps(index) ? scale : 0.f; }
+    // of N elements from `index` on
+    template <int N>
+    typename Block<N>::Lanes factors(uint32_t index) const {
+        typename Block<N>::Words x{};
+        for (int i = 0; i < N; i++) x[i] = index + i;
+        x = mix((x * 0x9E3779B9u) ^ key);
+        typename Block<N>::Lanes all = typename Block<N>::Lanes{} + scale;
+        return x >= threshold ? all : typename Block<N>::Lanes{};
+    }
 };
 
 }  // namespace detr

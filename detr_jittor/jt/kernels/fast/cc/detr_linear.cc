@@ -1,14 +1,98 @@
 // Linear layers, alone and as the feed-forward pair with ReLU and dropout between them.
+#include <omp.h>
+
 #include <algorithm>
 
 #include "detr_gemm.h"
+#include "detr_multiply.h"
+#include "detr_packed.h"
 
 namespace detr {
 
-// y[rows, n] = x[rows, k] w[n, k]ᵀ
-static void product(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, float* y) {
-    gemm('N', 'T', rows, n, k, x, k, w, k, 0.f, y, n);
+using B = Block<lanes>;
+
+static const int64_t part = 64;  // of a sum, see `multiply`
+
+static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// w [n, k] as the right matrix of `multiply`, transposed and filled up with zeros: [n / columns, k, columns]
+static void transpose(const float* w, int64_t n, int64_t k, float* columns) {
+    const int64_t wide = product_columns, channels = whole(k, lanes);
+#pragma omp parallel for collapse(2)
+    for (int64_t block = 0; block < (n + wide - 1) / wide; block++)
+        for (int64_t first = 0; first < channels; first += lanes) {  // a cache line of each row at a time
+            const float* in = w + block * wide * k + first;
+            float* out = columns + (block * channels + first) * wide;
+            int64_t width = std::min(wide, n - block * wide), length = std::min<int64_t>(lanes, k - first);
+            if (width < wide || length < lanes) std::fill(out, out + lanes * wide, 0.f);
+            for (int64_t j = 0; j < width; j++)
+                for (int64_t c = 0; c < length; c++) out[c * wide + j] = in[j * k + c];
+        }
 }
+
+static const float* transposed(const Tensor& w, Scratch purpose, bool kept) {
+    int64_t n = w.shape[0], k = w.last();
+    return packed(w, {lanes}, nullptr, 0, whole(n, product_columns) * whole(k, lanes), kept, purpose,
+                  [&](float* target) { transpose(w.f32(), n, k, target); });
+}
+
+// `count` rows of x [k] as the left matrix of `multiply`, filled up with zeros
+static void to_panel(const float* x, int64_t k, int64_t count, int64_t room, float* panel) {
+    for (int64_t c = 0; c < k; c += lanes)
+        for (int64_t r = 0; r < room; r++) {
+            float* out = panel + (c / lanes * room + r) * lanes;
+            if (r < count && c + lanes <= k) {
+                B::at(out) = B::at(x + r * k + c);
+            } else {
+                B::at(out) = B::Lanes{};
+                if (r < count) std::copy(x + r * k + c, x + r * k + k, out);
+            }
+        }
+}
+
+// Calls finish(row, first column, products [lanes]) for all products of a panel of k channels with n columns.
+template <class Finish>
+static void product(const float* panel, int64_t room, const float* columns, int64_t n, int64_t k, Finish finish) {
+    const int64_t wide = product_columns, channels = whole(k, lanes);
+    float products[product_rows * product_columns];
+    for (int64_t block = 0; block < (n + wide - 1) / wide; block++)
+        for (int64_t first = 0; first < room; first += product_rows) {
+            multiply(panel + first * lanes, room, columns + block * channels * wide, channels, part, products);
+            for (int64_t r = 0; r < product_rows; r++)
+                for (int64_t j = 0; j < wide; j += lanes) finish(first + r, block * wide + j, products + r * wide + j);
+        }
+}
+
+// Calls task(first row, count of rows, room of its panels, thread) for all rows, those of a task together.
+template <class Task>
+static void by_rows(int64_t rows, Task task) {
+    int64_t room = rows_of_task(rows, omp_get_max_threads());
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < rows; first += room)
+        task(first, std::min(room, rows - first), room, omp_get_thread_num());
+}
+
+// What follows a product: + bias, ReLU (a NaN stays).
+struct Bias {
+    const float* bias;
+    int64_t n;
+    bool relu;
+
+    B::Lanes add(const float* products, int64_t j) const {
+        B::Lanes b{};
+        if (j + lanes <= n) b = B::at(bias + j);
+        else
+            for (int64_t i = 0; i < n - j; i++) b[i] = bias[j + i];
+        B::Lanes v = B::at(products) + b;
+        return relu ? v < 0 ? B::Lanes{} : v : v;
+    }
+    // The columns of a row from j on that there are
+    void write(B::Lanes v, int64_t j, float* row) const {
+        if (j + lanes <= n) B::at(row + j) = v;
+        else
+            for (int64_t i = 0; i < n - j; i++) row[j + i] = v[i];
+    }
+};
 
 // The gradients of y = x wᵀ + b, each where there is room for it.
 static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, const float* dy,
@@ -30,29 +114,21 @@ static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x,
     }
 }
 
-static void add_bias(float* y, const float* bias, int64_t rows, int64_t n, bool relu) {
-#pragma omp parallel for
-    for (int64_t i = 0; i < rows; i++) {
-        float* row = y + i * n;
-        if (relu) {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++) {
-                float v = row[j] + bias[j];
-                row[j] = v < 0 ? 0.f : v;  // a NaN stays
-            }
-        } else {
-#pragma omp simd
-            for (int64_t j = 0; j < n; j++) row[j] += bias[j];
-        }
-    }
-}
-
-// in: x [..., K], weight [N, K], bias [N]; out: y [..., N]. numbers: relu.
+// in: x [..., K], weight [N, K], bias [N]; out: y [..., N]. numbers: relu, kept.
 DETR_KERNEL(linear) {
     const Tensor &x = call.in[0], &w = call.in[1];
     int64_t rows = x.rows(), k = x.last(), n = w.shape[0];
-    product(rows, n, k, x.f32(), w.f32(), call.out[0].f32());
-    add_bias(call.out[0].f32(), call.in[2].f32(), rows, n, call.integer(0));
+    const float* columns = transposed(w, Scratch::weights, call.integer(1));
+    const Bias after{call.in[2].f32(), n, call.integer(0) != 0};
+    int64_t size = rows_of_task(rows, omp_get_max_threads()) * whole(k, lanes);
+    float* arena = scratch(Scratch::threads, omp_get_max_threads() * size);
+    by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
+        float* panel = arena + thread * size;
+        to_panel(x.f32() + first * k, k, count, room, panel);
+        product(panel, room, columns, n, k, [&](int64_t row, int64_t j, const float* products) {
+            if (row < count) after.write(after.add(products, j), j, call.out[0].f32() + (first + row) * n);
+        });
+    });
 }
 
 // in: x, weight, dy, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dbias. numbers: wants.
@@ -74,30 +150,32 @@ DETR_KERNEL(linear_backward) {
 }
 
 // in: x [..., D], w1 [F, D], b1 [F], w2 [D', F], b2 [D']; out: y [..., D'], [hidden [..., F], for the backward pass].
-// numbers: p, key.
+// numbers: p, key, kept. The hidden units of a task are the panel of its second product.
 DETR_KERNEL(feed_forward) {
     const Tensor &x = call.in[0], &w1 = call.in[1], &w2 = call.in[3];
-    int64_t rows = x.rows(), d = x.last(), f = w1.shape[0], n = w2.shape[0];
-    float* hidden = call.out.size() > 1 ? call.out[1].f32() : scratch(Scratch::hidden, rows * f);
-    product(rows, f, d, x.f32(), w1.f32(), hidden);
-    if (call.numbers[0] > 0) {
-        Dropout dropout(call.numbers[0], call.numbers[1]);
-        const float* bias = call.in[2].f32();
-#pragma omp parallel for
-        for (int64_t i = 0; i < rows; i++) {
-            float* row = hidden + i * f;
-            uint32_t start = static_cast<uint32_t>(i * f);
-#pragma omp simd
-            for (int64_t j = 0; j < f; j++) {
-                float v = row[j] + bias[j];
-                row[j] = (v < 0 ? 0.f : v) * dropout.factor(start + static_cast<uint32_t>(j));
-            }
-        }
-    } else {
-        add_bias(hidden, call.in[2].f32(), rows, f, true);
-    }
-    product(rows, n, f, hidden, w2.f32(), call.out[0].f32());
-    add_bias(call.out[0].f32(), call.in[4].f32(), rows, n, false);
+    int64_t rows = x.rows(), d = x.last(), f = w1.shape[0], n = w2.shape[0], threads = omp_get_max_threads();
+    const float* first_columns = transposed(w1, Scratch::weights, call.integer(2));
+    const float* second_columns = transposed(w2, Scratch::more_weights, call.integer(2));
+    const Bias after{call.in[2].f32(), f, true}, last{call.in[4].f32(), n, false};
+    const Dropout dropout(call.numbers[0], call.numbers[1]);
+    float* kept = call.out.size() > 1 ? call.out[1].f32() : nullptr;
+    int64_t size = rows_of_task(rows, threads) * (whole(d, lanes) + whole(f, lanes));
+    float* arena = scratch(Scratch::threads, threads * size);
+    by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
+        float *panel = arena + thread * size, *hidden = panel + room * whole(d, lanes);
+        to_panel(x.f32() + first * d, d, count, room, panel);
+        product(panel, room, first_columns, f, d, [&](int64_t row, int64_t j, const float* products) {
+            if (j >= f) return;
+            B::Lanes h = after.add(products, j);  // 0 beyond the last column and the last row
+            if (row >= count) h = B::Lanes{};
+            if (dropout.threshold) h *= dropout.factors<lanes>(static_cast<uint32_t>((first + row) * f + j));
+            B::at(hidden + (j / lanes * room + row) * lanes) = h;
+            if (kept && row < count) after.write(h, j, kept + (first + row) * f);
+        });
+        product(hidden, room, second_columns, n, f, [&](int64_t row, int64_t j, const float* products) {
+            if (row < count) last.write(last.add(products, j), j, call.out[0].f32() + (first + row) * n);
+        });
+    });
 }
 
 // in: x, w1, w2, hidden, dy; out: those wanted of dx, dw1, db1, dw2, db2. numbers: p, wants.

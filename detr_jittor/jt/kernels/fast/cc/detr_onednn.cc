@@ -74,23 +74,21 @@ void execute(const Primitive& p, std::initializer_list<Argument> arguments) {
     stream().wait();
 }
 
-// Only the kind, the dimensions and the format of two descriptors tell their rearrangement.
-static Key rearrangement_key(const dnnl::memory::desc& from, const dnnl::memory::desc& to, bool scaled) {
-    Key key{-1, scaled};
-    for (const auto* d : {&from.data, &to.data}) {
-        const auto& blocking = d->format_desc.blocking;
-        key.insert(key.end(), {d->ndims, d->data_type, blocking.inner_nblks});
-        key.insert(key.end(), d->dims, d->dims + d->ndims);
-        key.insert(key.end(), blocking.strides, blocking.strides + d->ndims);
-        key.insert(key.end(), blocking.inner_blks, blocking.inner_blks + blocking.inner_nblks);
-        key.insert(key.end(), blocking.inner_idxs, blocking.inner_idxs + blocking.inner_nblks);
-    }
+Key layout(const dnnl::memory::desc& d) {
+    const auto& blocking = d.data.format_desc.blocking;
+    Key key{d.data.ndims, d.data.data_type, blocking.inner_nblks};
+    key.insert(key.end(), d.data.dims, d.data.dims + d.data.ndims);
+    key.insert(key.end(), blocking.strides, blocking.strides + d.data.ndims);
+    key.insert(key.end(), blocking.inner_blks, blocking.inner_blks + blocking.inner_nblks);
+    key.insert(key.end(), blocking.inner_idxs, blocking.inner_idxs + blocking.inner_nblks);
     return key;
 }
 
 void rearrange(const dnnl::memory::desc& from, const void* source, const dnnl::memory::desc& to, void* target,
                const float* scale) {
-    const Primitive& p = primitive(rearrangement_key(from, to, scale), [&] {
+    Key key{-1, scale != nullptr};
+    for (const Key& part : {layout(from), layout(to)}) key.insert(key.end(), part.begin(), part.end());
+    const Primitive& p = primitive(key, [&] {
         auto attributes = user_scratchpad();
         if (scale) attributes.set_output_scales(1 << 0, {DNNL_RUNTIME_F32_VAL});
         dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);

@@ -10,7 +10,7 @@
 
 #include <cstring>
 
-#include "detr_kernel.h"
+#include "detr_multiply.h"
 
 namespace detr {
 
@@ -18,10 +18,9 @@ using B = Block<16>;
 using Lanes = B::Lanes;
 
 static const int64_t run = 64;
-static const int64_t rows = 14;         // tiles of one product: with 2 × 16 channels they fill the registers
 
 bool has_winograd(int64_t inputs, int64_t outputs) {
-    return block() == 16 && inputs % 32 == 0 && outputs % 32 == 0;
+    return lanes == 16 && block() == 16 && inputs % 32 == 0 && outputs % 32 == 0;
 }
 
 // From one place in the 4×4 tile to the next: not a power of two, which would put all sixteen into the same few lines of
@@ -126,26 +125,6 @@ static void transform_outputs(const Plane& p, const float* products, int64_t cha
     }
 }
 
-// products[tile, 32] (+)= Σ over channels of panel[channel, tile] · filter[channel, 32], for `rows` tiles
-static void multiply(const float* panel, int64_t room, const float* filter, int64_t channels, float* products) {
-    const int64_t run = channels > 256 ? 32 : 16;
-    for (int64_t start = 0; start < channels; start += run) {
-        Lanes sum[rows][2] = {};
-        for (int64_t c = start; c < std::min(start + run, channels); c++) {
-            const float *v = panel + c / 16 * room * 16 + c % 16, *u = filter + c * 32;
-            Lanes left = B::at(u), right = B::at(u + 16);
-#pragma GCC unroll 14
-            for (int r = 0; r < rows; r++) sum[r][0] += v[r * 16] * left, sum[r][1] += v[r * 16] * right;
-        }
-#pragma GCC unroll 14
-        for (int r = 0; r < rows; r++)
-            for (int half = 0; half < 2; half++) {
-                float* out = products + r * 32 + half * 16;
-                B::at(out) = start ? B::at(out) + sum[r][half] : sum[r][half];
-            }
-    }
-}
-
 // G g Gᵀ of 16 filters at once
 static void transform_filter(const Lanes g[9], float* out, int64_t next) {
     Lanes s[4][3];
@@ -185,22 +164,11 @@ void winograd_turned_filters(int64_t ci, int64_t co, const float* weight, const 
         }
 }
 
-// So many that the last task of each thread ends as early as can be, and no more than what the cache holds.
-static int64_t tiles_of_task(int64_t tiles, int64_t threads) {
-    int64_t best = rows, least = 0;
-    for (int64_t room = rows; room <= 3 * rows; room += rows) {
-        int64_t each = ((tiles + room - 1) / room + threads - 1) / threads;
-        int64_t cost = each * (room + 1);  // 1: what a task costs by itself
-        if (!least || cost <= least) best = room, least = cost;
-    }
-    return best;
-}
-
 void winograd_convolve(const Plane& p, int64_t inputs, int64_t outputs, const float* x, const float* filters,
                        const Finish& finish, float* y) {
-    int64_t threads = omp_get_max_threads(), room = tiles_of_task(p.tiles(), threads);
+    int64_t threads = omp_get_max_threads(), room = rows_of_task(p.tiles(), threads);
     int64_t panel = 16 * step(inputs, room), size = panel + 16 * step(outputs, room);
-    int64_t tasks = (p.tiles() + room - 1) / room;
+    int64_t tasks = (p.tiles() + room - 1) / room, part = inputs > 256 ? 32 : 16;
     float* arena = scratch(Scratch::threads, threads * size);
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < tasks; task++) {
@@ -209,9 +177,9 @@ void winograd_convolve(const Plane& p, int64_t inputs, int64_t outputs, const fl
         transform_inputs(p, x, inputs, first, count, room, v);
         for (int64_t e = 0; e < 16; e++)
             for (int64_t k = 0; k < outputs / 32; k++)
-                for (int64_t t = 0; t < room; t += rows)
+                for (int64_t t = 0; t < room; t += product_rows)
                     multiply(v + e * step(inputs, room) + t * 16, room,
-                             filters + e * step(inputs, outputs) + k * inputs * 32, inputs,
+                             filters + e * step(inputs, outputs) + k * inputs * 32, inputs, part,
                              m + e * step(outputs, room) + (k * room + t) * 32);
         transform_outputs(p, m, outputs, first, count, room, finish, y);
     }
