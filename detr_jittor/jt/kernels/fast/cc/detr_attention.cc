@@ -1,41 +1,57 @@
-// Scaled dot-product attention over heads, with a key padding mask and dropout on the weights.
+// Scaled dot-product attention of several heads, with a key padding mask and dropout on the weights.
 //
 // Each head is worked through in tiles of queries, so that its scores stay in the cache and are never stored: the
 // backward pass makes them again from the queries, the keys, and each row's largest score and sum of exponentials (not
-// their one logarithm: its rounding alone would be an error of 2e-7 in all weights of the row).
+// their one logarithm: its rounding alone would be an error of 2e-7 in all weights of the row). A tile's scores lie in a
+// panel [Lk / lanes, tile, lanes], as the left matrix of the next product wants them.
 #include <omp.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
-#include "detr_gemm.h"
+#include "detr_multiply.h"
 
 namespace detr {
 
+using B = Block<lanes>;
+using Lanes = B::Lanes;
+
+static const int64_t part = 48;  // of a sum over queries or keys, see `multiply`
+static const int64_t wide = product_columns;
+static const float infinity = std::numeric_limits<float>::infinity();
+
 // eˣ for x ≤ 0 to 1.1 units in the last place; 0 below -87.3. Reduction by ln 2 and a polynomial (Cephes, expf).
-#pragma omp declare simd
-static inline float exp_negative(float x) {
-    float clamped = x < -87.3f ? -87.3f : x;
-    float n = std::nearbyint(clamped * 1.44269504f);
-    float r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
+static Lanes exp_negative(Lanes x) {
+    typedef int32_t Integers __attribute__((vector_size(4 * lanes)));
+    Lanes clamped = x < -87.3f ? Lanes{} - 87.3f : x;
+    Lanes n = (clamped * 1.44269504f + 12582912.f) - 12582912.f;  // to the nearest integer
+    Lanes r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
+    Lanes p = Lanes{} + 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    float e = p * r * r + r + 1.f;
-    union { int32_t bits; float value; } power;
-    power.bits = (static_cast<int32_t>(n) + 127) << 23;
-    return x < -87.3f ? 0.f : e * power.value;
+    Lanes e = p * r * r + r + 1.f;
+    Integers power = (__builtin_convertvector(n, Integers) + 127) << 23;
+    return x < -87.3f ? Lanes{} : e * (Lanes)power;
 }
 
-static const int64_t part = 48;  // of a sum over queries or keys, see gemm
+static float total(Lanes v) {
+    float sum = 0;
+    for (int i = 0; i < lanes; i++) sum += v[i];
+    return sum;
+}
+
+static float largest(Lanes v) {
+    float m = v[0];
+    for (int i = 1; i < lanes; i++) m = v[i] > m ? v[i] : m;
+    return m;
+}
 
 struct Attention {
-    int64_t b, lq, lk, d, heads, dh, tile, tiles;
+    int64_t b, lq, lk, d, heads, dh, room, tiles, keys, width;
     const float *q, *k, *v;
     const bool* ignored;
     float scale;
@@ -45,48 +61,83 @@ struct Attention {
     // in: q [B, Lq, D], k and v [B, Lk, D], …, [mask [B, Lk] last]. numbers: heads, p, key, has mask.
     explicit Attention(const Call& call)
         : b(call.in[0].shape[0]), lq(call.in[0].shape[1]), lk(call.in[1].shape[1]), d(call.in[0].shape[2]),
-          heads(call.integer(0)), dh(d / heads), tile(std::min<int64_t>(lq, 96)), tiles((lq + tile - 1) / tile),
-          q(call.in[0].f32()), k(call.in[1].f32()), v(call.in[2].f32()),
-          ignored(call.integer(3) ? call.in.back().mask() : nullptr), scale(1 / std::sqrt(static_cast<float>(dh))),
-          drops(call.numbers[1] > 0), dropout(call.numbers[1], call.numbers[2]) {}
+          heads(call.integer(0)), dh(d / heads), room(std::min(whole(lq, 2), 3 * (int64_t)product_rows)),
+          tiles((lq + room - 1) / room), keys(whole(lk, wide)), width(whole(dh, wide)), q(call.in[0].f32()),
+          k(call.in[1].f32()), v(call.in[2].f32()), ignored(call.integer(3) ? call.in.back().mask() : nullptr),
+          scale(1 / std::sqrt(static_cast<float>(dh))), drops(call.numbers[1] > 0),
+          dropout(call.numbers[1], call.numbers[2]) {}
 
     int64_t row(int64_t batch, int64_t head, int64_t query) const { return (batch * heads + head) * lq + query; }
     // The dropout index of the first weight of a row: its place in [B, heads, Lq, Lk].
     uint32_t index(int64_t row) const { return static_cast<uint32_t>(row * lk); }
-    const float* queries(const float* x, int64_t batch, int64_t head, int64_t first) const {
-        return x + (batch * lq + first) * d + head * dh;
-    }
-    const float* keys(const float* x, int64_t batch, int64_t head) const { return x + batch * lk * d + head * dh; }
+    // Of a matrix [B, Lq, D] or [B, Lk, D], what belongs to a head
+    int64_t query(int64_t batch, int64_t head, int64_t first) const { return (batch * lq + first) * d + head * dh; }
+    int64_t key(int64_t batch, int64_t head) const { return batch * lk * d + head * dh; }
+    int64_t columns() const { return keys * width; }  // floats of a head's keys or values as the right matrix of a product
 
-    // scores [rows, Lk] of the queries from `first` on, scaled
-    void scores(int64_t batch, int64_t head, int64_t first, int64_t rows, float* s) const {
-        gemm('N', 'T', rows, lk, dh, queries(q, batch, head, first), d, keys(k, batch, head), d, 0.f, s, lk, scale);
+    // A head's x [Lk, dh], transposed: [keys / columns, width, columns]
+    void transposed(const float* x, float* out) const {
+        for (int64_t j = 0; j < keys; j += wide)
+            for (int64_t c = 0; c < width; c += lanes)
+                if (c < dh) transpose_block(x + j * d + c, d, lk - j, dh - c, out + j * width + c * wide);
+                else std::fill(out + j * width + c * wide, out + j * width + (c + lanes) * wide, 0.f);
     }
-    void cut_ignored(int64_t batch, float* s) const {
-        if (!ignored) return;
-        const bool* mask = ignored + batch * lk;
-#pragma omp simd
-        for (int64_t j = 0; j < lk; j++) s[j] = mask[j] ? -std::numeric_limits<float>::infinity() : s[j];
+    // The same as it is: [width / columns, keys, columns]
+    void upright(const float* x, float* out) const {
+        for (int64_t c = 0; c < width; c += wide)
+            for (int64_t j = 0; j < keys; j++) {
+                float* row = out + (c / wide * keys + j) * wide;
+                int64_t there = j < lk ? std::min(wide, dh - c) : 0;
+                std::copy(x + j * d + c, x + j * d + c + there, row);
+                std::fill(row + there, row + wide, 0.f);
+            }
+    }
+    // `rows` rows of a head's x [Lq, dh] as a panel [width / lanes, room, lanes]
+    void panel(const float* x, int64_t rows, float* out) const {
+        std::fill(out, out + room * width, 0.f);
+        to_panel(x, d, dh, rows, room, out);
+    }
+    // The product of a panel [width] with a head's transposed keys or values, as a panel [keys / lanes, room, lanes]
+    void over_keys(const float* left, const float* right, float* out) const {
+        float products[3 * product_rows * product_columns];
+        for (int64_t j = 0; j < keys; j += wide) {
+            multiply(left, room, right + j * width, width, width, products);
+            for (int64_t c = 0; c < wide; c += lanes)
+                for (int64_t r = 0; r < room; r++)
+                    B::at(out + ((j + c) / lanes * room + r) * lanes) = B::at(products + r * wide + c);
+        }
+    }
+    // The product of a panel [keys] with a head's upright keys or values, to `rows` rows of y
+    void over_width(const float* left, const float* right, int64_t rows, float* y) const {
+        float products[3 * product_rows * product_columns];
+        for (int64_t c = 0; c < width; c += wide) {
+            multiply(left, room, right + c * keys, keys, part, products);
+            for (int64_t r = 0; r < rows; r++)
+                std::copy(products + r * wide, products + r * wide + std::min(wide, dh - c), y + r * d + c);
+        }
+    }
+    // [B, keys] -∞ where the key is ignored or there is none, else 0
+    void cuts(float* out) const {
+        for (int64_t i = 0; i < b * keys; i++) {
+            int64_t j = i % keys;
+            out[i] = j >= lk || (ignored && ignored[i / keys * lk + j]) ? -infinity : 0.f;
+        }
+    }
+    // A row of scores, scaled and cut. Whatever a cut key's score is, it becomes -∞.
+    void cut(const float* cuts, int64_t batch, float* s) const {
+        for (int64_t j = 0; j < keys; j += lanes) {
+            Lanes& v = B::at(s + j * room);
+            Lanes limit = B::at(cuts + batch * keys + j);
+            v = limit < 0 ? limit : v * scale;
+        }
+    }
+    // Times the dropout's factors
+    void drop(int64_t row, float* w) const {
+        if (!drops) return;
+        for (int64_t j = 0; j < keys; j += lanes)
+            B::at(w + j * room) *= dropout.factors<lanes>(index(row) + static_cast<uint32_t>(j));
     }
 };
-
-static float row_max(const float* s, int64_t n) {
-    float m = -std::numeric_limits<float>::infinity();
-#pragma omp simd reduction(max : m)
-    for (int64_t j = 0; j < n; j++) m = s[j] > m ? s[j] : m;
-    return m;
-}
-
-// s becomes exp(s - shift), and its sum is returned; a NaN stays one.
-static float exponentials(float* s, int64_t n, float shift) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; j++) {
-        s[j] = exp_negative(s[j] - shift);
-        sum += s[j];
-    }
-    return sum;
-}
 
 // in: q, k, v, [mask]; out: y [B, Lq, D], [largest score and 1 / sum of exponentials [B, heads, Lq, 2], for the
 // backward pass]. numbers: heads, p, key, has mask. Where every key is ignored, y and both of these are zero.
@@ -94,92 +145,113 @@ DETR_KERNEL(attention) {
     Attention a(call);
     float* y = call.out[0].f32();
     float* sums = call.out.size() > 1 ? call.out[1].f32() : nullptr;
-    float* arena = scratch(Scratch::threads, omp_get_max_threads() * a.tile * a.lk);
+    int64_t threads = omp_get_max_threads(), pairs = a.b * a.heads, size = a.room * (a.width + a.keys);
+    float* shared = scratch(Scratch::gathered, pairs * 2 * a.columns() + a.b * a.keys);
+    float* cuts = shared + pairs * 2 * a.columns();
+    a.cuts(cuts);
+    float* arena = scratch(Scratch::threads, threads * size);
+#pragma omp parallel for
+    for (int64_t bh = 0; bh < pairs; bh++) {
+        float* columns = shared + bh * 2 * a.columns();
+        a.transposed(a.k + a.key(bh / a.heads, bh % a.heads), columns);
+        a.upright(a.v + a.key(bh / a.heads, bh % a.heads), columns + a.columns());
+    }
 #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int64_t bh = 0; bh < a.b * a.heads; bh++)
+    for (int64_t bh = 0; bh < pairs; bh++)
         for (int64_t t = 0; t < a.tiles; t++) {
-            int64_t batch = bh / a.heads, head = bh % a.heads, first = t * a.tile;
-            int64_t rows = std::min(a.tile, a.lq - first);
-            float* s = arena + omp_get_thread_num() * a.tile * a.lk;
-            a.scores(batch, head, first, rows, s);
+            int64_t batch = bh / a.heads, head = bh % a.heads, first = t * a.room;
+            int64_t rows = std::min(a.room, a.lq - first);
+            float *q = arena + omp_get_thread_num() * size, *s = q + a.room * a.width;
+            const float* columns = shared + bh * 2 * a.columns();
+            a.panel(a.q + a.query(batch, head, first), rows, q);
+            a.over_keys(q, columns, s);
             for (int64_t i = 0; i < rows; i++) {
-                float* w = s + i * a.lk;
+                float* w = s + i * lanes;
                 int64_t row = a.row(batch, head, first + i);
-                a.cut_ignored(batch, w);
-                float highest = row_max(w, a.lk);
-                bool empty = highest == -std::numeric_limits<float>::infinity() && a.ignored;
-                float sum = empty ? 0.f : exponentials(w, a.lk, highest), inverse = 1 / sum;
-                if (empty) std::fill(w, w + a.lk, highest = inverse = 0.f);
-                if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse;
-                uint32_t index = a.index(row);
-                if (a.drops) {
-#pragma omp simd
-                    for (int64_t j = 0; j < a.lk; j++)
-                        w[j] *= inverse * a.dropout.factor(index + static_cast<uint32_t>(j));
-                } else {
-#pragma omp simd
-                    for (int64_t j = 0; j < a.lk; j++) w[j] *= inverse;
+                a.cut(cuts, batch, w);
+                Lanes most = Lanes{} - infinity, sum{};
+                for (int64_t j = 0; j < a.keys; j += lanes) {
+                    Lanes v = B::at(w + j * a.room);
+                    most = v > most ? v : most;
                 }
+                float highest = largest(most);
+                bool empty = highest == -infinity && a.ignored;
+                if (empty) highest = 0;
+                for (int64_t j = 0; j < a.keys; j += lanes) {
+                    Lanes& v = B::at(w + j * a.room);
+                    v = exp_negative(v - highest);  // a NaN stays one
+                    sum += v;
+                }
+                float inverse = empty ? 0.f : 1 / total(sum);
+                if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse;
+                for (int64_t j = 0; j < a.keys; j += lanes) B::at(w + j * a.room) *= inverse;
+                a.drop(row, w);
             }
-            gemm('N', 'N', rows, a.dh, a.lk, s, a.lk, a.keys(a.v, batch, head), a.d, 0.f,
-                 y + (batch * a.lq + first) * a.d + head * a.dh, a.d, 1.f, part);
+            a.over_width(s, columns + a.columns(), rows, y + a.query(batch, head, first));
         }
 }
 
-// One tile of the backward pass: adds to dk and dv, writes dq. s and ds have room for [tile, Lk].
-static void backward_tile(const Attention& a, const Call& call, int64_t batch, int64_t head, int64_t first, float* s,
-                          float* ds) {
-    int64_t rows = std::min(a.tile, a.lq - first), lk = a.lk;
-    const float *sums = call.in[3].f32(), *dy = a.queries(call.in[4].f32(), batch, head, first);
-    a.scores(batch, head, first, rows, s);
-    gemm('N', 'T', rows, lk, a.dh, dy, a.d, a.keys(a.v, batch, head), a.d, 0.f, ds, lk);
-    for (int64_t i = 0; i < rows; i++) {
-        float *w = s + i * lk, *dw = ds + i * lk;
-        int64_t row = a.row(batch, head, first + i);
-        uint32_t index = a.index(row);
-        a.cut_ignored(batch, w);
-        exponentials(w, lk, sums[2 * row]);
-        float inverse = sums[2 * row + 1];
-#pragma omp simd
-        for (int64_t j = 0; j < lk; j++) w[j] *= inverse;
-        if (a.drops) {
-#pragma omp simd
-            for (int64_t j = 0; j < lk; j++) dw[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
-        }
-        // dw less its mean with the weights w, in two steps like a variance: where all dw are alike, the first mean's
-        // rounding, and that the weights do not add up to 1 to the last digit, would be all that remains.
-        for (int step = 0; step < 2; step++) {
-            float mean = 0;
-#pragma omp simd reduction(+ : mean)
-            for (int64_t j = 0; j < lk; j++) mean += w[j] * dw[j];
-#pragma omp simd
-            for (int64_t j = 0; j < lk; j++) dw[j] -= mean;
-        }
-#pragma omp simd
-        for (int64_t j = 0; j < lk; j++) dw[j] *= w[j] * a.scale;
-        if (a.drops) {
-#pragma omp simd
-            for (int64_t j = 0; j < lk; j++) w[j] *= a.dropout.factor(index + static_cast<uint32_t>(j));
-        }
+// A head's keys and values as right matrices, the gradients of both, and the panels of a tile.
+struct Backward {
+    float *k, *v, *upright_k, *dk, *dv, *q, *dy, *w, *dw;
+
+    static int64_t floats(const Attention& a) { return 5 * a.columns() + 2 * a.room * (a.width + a.keys); }
+    Backward(const Attention& a, float* arena)
+        : k(arena), v(k + a.columns()), upright_k(v + a.columns()), dk(upright_k + a.columns()), dv(dk + a.columns()),
+          q(dv + a.columns()), dy(q + a.room * a.width), w(dy + a.room * a.width), dw(w + a.room * a.keys) {}
+};
+
+// The gradient of a row of scores, dw, from that of its weights; w becomes the weights after dropout.
+static void backward_row(const Attention& a, const float* cuts, int64_t batch, int64_t row, const float* sums, float* w,
+                         float* dw) {
+    a.cut(cuts, batch, w);
+    for (int64_t j = 0; j < a.keys; j += lanes) {
+        Lanes& v = B::at(w + j * a.room);
+        v = exp_negative(v - sums[2 * row]) * sums[2 * row + 1];
     }
-    float *dq = call.out[0].f32(), *dk = call.out[1].f32(), *dv = call.out[2].f32();
-    float beta = first ? 1.f : 0.f;
-    gemm('N', 'N', rows, a.dh, lk, ds, lk, a.keys(a.k, batch, head), a.d, 0.f,
-         const_cast<float*>(a.queries(dq, batch, head, first)), a.d, 1.f, part);
-    gemm('T', 'N', lk, a.dh, rows, ds, lk, a.queries(a.q, batch, head, first), a.d, beta,
-         const_cast<float*>(a.keys(dk, batch, head)), a.d, 1.f, part);
-    gemm('T', 'N', lk, a.dh, rows, s, lk, dy, a.d, beta, const_cast<float*>(a.keys(dv, batch, head)), a.d, 1.f,
-         part);
+    a.drop(row, dw);
+    // dw less its mean with the weights w, in two steps like a variance: where all dw are alike, the first mean's
+    // rounding, and that the weights do not add up to 1 to the last digit, would be all that remains.
+    for (int step = 0; step < 2; step++) {
+        Lanes mean{};
+        for (int64_t j = 0; j < a.keys; j += lanes) mean += B::at(w + j * a.room) * B::at(dw + j * a.room);
+        float shift = total(mean);
+        for (int64_t j = 0; j < a.keys; j += lanes) B::at(dw + j * a.room) -= shift;
+    }
+    for (int64_t j = 0; j < a.keys; j += lanes) B::at(dw + j * a.room) *= B::at(w + j * a.room) * a.scale;
+    a.drop(row, w);
 }
 
 // in: q, k, v, largest scores and sums, dy, [mask]; out: dq, dk, dv. numbers as above.
 DETR_KERNEL(attention_backward) {
     Attention a(call);
-    float* arena = scratch(Scratch::threads, omp_get_max_threads() * 2 * a.tile * a.lk);
+    const float *sums = call.in[3].f32(), *gradient = call.in[4].f32();
+    float* arena = scratch(Scratch::threads, omp_get_max_threads() * Backward::floats(a));
+    float* cuts = scratch(Scratch::gathered, a.b * a.keys);
+    a.cuts(cuts);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t bh = 0; bh < a.b * a.heads; bh++) {
-        float *s = arena + omp_get_thread_num() * 2 * a.tile * a.lk, *ds = s + a.tile * a.lk;
-        for (int64_t t = 0; t < a.tiles; t++) backward_tile(a, call, bh / a.heads, bh % a.heads, t * a.tile, s, ds);
+        Backward m(a, arena + omp_get_thread_num() * Backward::floats(a));
+        int64_t batch = bh / a.heads, head = bh % a.heads, key = a.key(batch, head);
+        a.transposed(a.k + key, m.k), a.transposed(a.v + key, m.v), a.upright(a.k + key, m.upright_k);
+        for (int64_t first = 0; first < a.lq; first += a.room) {
+            int64_t rows = std::min(a.room, a.lq - first), query = a.query(batch, head, first);
+            a.panel(a.q + query, rows, m.q), a.panel(gradient + query, rows, m.dy);
+            a.over_keys(m.q, m.k, m.w), a.over_keys(m.dy, m.v, m.dw);
+            for (int64_t i = 0; i < rows; i++)
+                backward_row(a, cuts, batch, a.row(batch, head, first + i), sums, m.w + i * lanes, m.dw + i * lanes);
+            a.over_width(m.dw, m.upright_k, rows, call.out[0].f32() + query);
+            for (int64_t c = 0; c < a.width; c += wide) {
+                accumulate(m.dw, a.room, a.keys, m.q + c * a.room, rows, !first, m.dk + c * a.keys);
+                accumulate(m.w, a.room, a.keys, m.dy + c * a.room, rows, !first, m.dv + c * a.keys);
+            }
+        }
+        float* out[2] = {call.out[1].f32() + key, call.out[2].f32() + key};
+        for (int64_t c = 0; c < a.dh; c++)
+            for (int64_t j = 0; j < a.lk; j++) {
+                int64_t place = (c / wide * a.keys + j) * wide + c % wide;
+                out[0][j * a.d + c] = m.dk[place], out[1][j * a.d + c] = m.dv[place];
+            }
     }
 }
 

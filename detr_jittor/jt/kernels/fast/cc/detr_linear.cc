@@ -13,21 +13,13 @@ using B = Block<lanes>;
 
 static const int64_t part = 64;  // of a sum, see `multiply`
 
-static int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
-// w [n, k] as the right matrix of `multiply`, transposed and filled up with zeros: [n / columns, k, columns]
+// w [n, k] as the right matrix of `multiply`, filled up with zeros
 static void transpose(const float* w, int64_t n, int64_t k, float* columns) {
     const int64_t wide = product_columns, channels = whole(k, lanes);
 #pragma omp parallel for collapse(2)
-    for (int64_t block = 0; block < (n + wide - 1) / wide; block++)
-        for (int64_t first = 0; first < channels; first += lanes) {  // a cache line of each row at a time
-            const float* in = w + block * wide * k + first;
-            float* out = columns + (block * channels + first) * wide;
-            int64_t width = std::min(wide, n - block * wide), length = std::min<int64_t>(lanes, k - first);
-            if (width < wide || length < lanes) std::fill(out, out + lanes * wide, 0.f);
-            for (int64_t j = 0; j < width; j++)
-                for (int64_t c = 0; c < length; c++) out[c * wide + j] = in[j * k + c];
-        }
+    for (int64_t block = 0; block < whole(n, wide) / wide; block++)
+        for (int64_t c = 0; c < channels; c += lanes)
+            transpose_block(w + block * wide * k + c, k, n - block * wide, k - c, columns + (block * channels + c) * wide);
 }
 
 static const float* transposed(const Tensor& w, Scratch purpose, bool kept) {
@@ -36,31 +28,16 @@ static const float* transposed(const Tensor& w, Scratch purpose, bool kept) {
                   [&](float* target) { transpose(w.f32(), n, k, target); });
 }
 
-// `count` rows of x [k] as the left matrix of `multiply`, filled up with zeros
-static void to_panel(const float* x, int64_t k, int64_t count, int64_t room, float* panel) {
-    for (int64_t c = 0; c < k; c += lanes)
-        for (int64_t r = 0; r < room; r++) {
-            float* out = panel + (c / lanes * room + r) * lanes;
-            if (r < count && c + lanes <= k) {
-                B::at(out) = B::at(x + r * k + c);
-            } else {
-                B::at(out) = B::Lanes{};
-                if (r < count) std::copy(x + r * k + c, x + r * k + k, out);
-            }
-        }
-}
-
 // Calls finish(row, first column, products [lanes]) for all products of a panel of k channels with n columns.
 template <class Finish>
 static void product(const float* panel, int64_t room, const float* columns, int64_t n, int64_t k, Finish finish) {
     const int64_t wide = product_columns, channels = whole(k, lanes);
-    float products[product_rows * product_columns];
-    for (int64_t block = 0; block < (n + wide - 1) / wide; block++)
-        for (int64_t first = 0; first < room; first += product_rows) {
-            multiply(panel + first * lanes, room, columns + block * channels * wide, channels, part, products);
-            for (int64_t r = 0; r < product_rows; r++)
-                for (int64_t j = 0; j < wide; j += lanes) finish(first + r, block * wide + j, products + r * wide + j);
-        }
+    float products[3 * product_rows * product_columns];  // see `rows_of_task`
+    for (int64_t block = 0; block < whole(n, wide) / wide; block++) {
+        multiply(panel, room, columns + block * channels * wide, channels, part, products);
+        for (int64_t r = 0; r < room; r++)
+            for (int64_t j = 0; j < wide; j += lanes) finish(r, block * wide + j, products + r * wide + j);
+    }
 }
 
 // Calls task(first row, count of rows, room of its panels, thread) for all rows, those of a task together.
@@ -124,7 +101,7 @@ DETR_KERNEL(linear) {
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * size);
     by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
         float* panel = arena + thread * size;
-        to_panel(x.f32() + first * k, k, count, room, panel);
+        to_panel(x.f32() + first * k, k, k, count, room, panel);
         product(panel, room, columns, n, k, [&](int64_t row, int64_t j, const float* products) {
             if (row < count) after.write(after.add(products, j), j, call.out[0].f32() + (first + row) * n);
         });
@@ -163,7 +140,7 @@ DETR_KERNEL(feed_forward) {
     float* arena = scratch(Scratch::threads, threads * size);
     by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
         float *panel = arena + thread * size, *hidden = panel + room * whole(d, lanes);
-        to_panel(x.f32() + first * d, d, count, room, panel);
+        to_panel(x.f32() + first * d, d, d, count, room, panel);
         product(panel, room, first_columns, f, d, [&](int64_t row, int64_t j, const float* products) {
             if (j >= f) return;
             B::Lanes h = after.add(products, j);  // 0 beyond the last column and the last row

@@ -17,23 +17,21 @@ static const int lanes = 8, product_rows = 6;  // the same for 16 registers
 #endif
 static const int product_columns = 2 * lanes;
 
-// products[row, columns] = Σ over channels of panel[channel, row] · columns[channel, column], for `product_rows` rows. The
-// sum is made of parts of so many products, as rounding errors grow with the root of it; `channels` and `part` are
-// multiples of lanes.
-inline void multiply(const float* panel, int64_t room, const float* columns, int64_t channels, int64_t part,
-                     float* products) {
+template <int rows>
+inline void multiply_rows(const float* panel, int64_t room, const float* columns, int64_t channels, int64_t part,
+                          float* products) {
     using B = Block<lanes>;
     using Lanes = B::Lanes;
     for (int64_t start = 0; start < channels; start += part) {
-        Lanes sum[product_rows][2] = {};
+        Lanes sum[rows][2] = {};
         for (int64_t c = start; c < std::min(start + part, channels); c++) {
             const float *v = panel + c / lanes * room * lanes + c % lanes, *u = columns + c * product_columns;
             Lanes left = B::at(u), right = B::at(u + lanes);
 #pragma GCC unroll 14
-            for (int r = 0; r < product_rows; r++) sum[r][0] += v[r * lanes] * left, sum[r][1] += v[r * lanes] * right;
+            for (int r = 0; r < rows; r++) sum[r][0] += v[r * lanes] * left, sum[r][1] += v[r * lanes] * right;
         }
 #pragma GCC unroll 14
-        for (int r = 0; r < product_rows; r++)
+        for (int r = 0; r < rows; r++)
             for (int half = 0; half < 2; half++) {
                 float* out = products + r * product_columns + half * lanes;
                 B::at(out) = start ? B::at(out) + sum[r][half] : sum[r][half];
@@ -41,16 +39,83 @@ inline void multiply(const float* panel, int64_t room, const float* columns, int
     }
 }
 
-// How many rows a task takes, a multiple of `product_rows`: so many that the last task of each thread ends as early as
-// can be, and no more than what the cache holds.
-inline int64_t rows_of_task(int64_t rows, int64_t threads) {
-    int64_t best = 0, least = 0;
-    for (int64_t room = product_rows; room <= 3 * product_rows; room += product_rows) {
-        int64_t each = ((rows + room - 1) / room + threads - 1) / threads;
-        int64_t cost = each * (room + 1);  // 1: what a task costs by itself
-        if (!best || cost <= least) best = room, least = cost;
+// The same for a number of rows that is known only now, up to an even number of them.
+template <int most>
+inline void multiply_up_to(int64_t rows, const float* panel, int64_t room, const float* columns, int64_t channels,
+                           int64_t part, float* products) {
+    if (rows > most - 2) return multiply_rows<most>(panel, room, columns, channels, part, products);
+    multiply_up_to<most - 2>(rows, panel, room, columns, channels, part, products);
+}
+template <>
+inline void multiply_up_to<2>(int64_t, const float* panel, int64_t room, const float* columns, int64_t channels,
+                              int64_t part, float* products) {
+    multiply_rows<2>(panel, room, columns, channels, part, products);
+}
+
+// products[row, columns] = Σ over channels of panel[channel, row] · columns[channel, column], for all rows of a panel. The
+// sum is made of parts of so many products, as rounding errors grow with the root of it. `channels` and `part` are
+// multiples of lanes, `room` is even.
+inline void multiply(const float* panel, int64_t room, const float* columns, int64_t channels, int64_t part,
+                     float* products) {
+    for (int64_t first = 0; first < room; first += product_rows)
+        multiply_up_to<product_rows>(room - first, panel + first * lanes, room, columns, channels, part,
+                                     products + first * product_columns);
+}
+
+// sums[channel, columns] (+)= Σ over rows of panel[channel, row] · right[column, row], two panels of the same room: the
+// product of a transposed left matrix. `right` has one pair of columns of lanes; `channels` is a multiple of lanes.
+inline void accumulate(const float* panel, int64_t room, int64_t channels, const float* right, int64_t rows, bool first,
+                       float* sums) {
+    using B = Block<lanes>;
+    using Lanes = B::Lanes;
+    const int some = lanes / 2;  // channels at a time
+    for (int64_t c = 0; c < channels; c += some) {
+        const float *v = panel + c / lanes * room * lanes + c % lanes, *u = right;
+        Lanes sum[some][2] = {};
+        for (int64_t r = 0; r < rows; r++, v += lanes, u += lanes) {
+            Lanes a = B::at(u), b = B::at(u + room * lanes);
+#pragma GCC unroll 8
+            for (int i = 0; i < some; i++) sum[i][0] += v[i] * a, sum[i][1] += v[i] * b;
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < some; i++)
+            for (int half = 0; half < 2; half++) {
+                float* out = sums + (c + i) * product_columns + half * lanes;
+                B::at(out) = first ? sum[i][half] : B::at(out) + sum[i][half];
+            }
     }
-    return best;
+}
+
+inline int64_t whole(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// `count` rows of x [k], `distance` apart, as a panel filled up with zeros
+inline void to_panel(const float* x, int64_t distance, int64_t k, int64_t count, int64_t room, float* panel) {
+    using B = Block<lanes>;
+    for (int64_t c = 0; c < k; c += lanes)
+        for (int64_t r = 0; r < room; r++) {
+            const float* in = x + r * distance + c;
+            float* out = panel + (c / lanes * room + r) * lanes;
+            if (r < count && c + lanes <= k) {
+                B::at(out) = B::at(in);
+            } else {
+                B::at(out) = B::Lanes{};
+                if (r < count) std::copy(in, in + k - c, out);
+            }
+        }
+}
+
+// The upper left piece of w [n, k], whose rows are `distance` apart, as `lanes` channels of a block of columns
+inline void transpose_block(const float* w, int64_t distance, int64_t n, int64_t k, float* columns) {
+    const int64_t wide = product_columns, width = std::min(wide, n), length = std::min<int64_t>(lanes, k);
+    if (width < wide || length < lanes) std::fill(columns, columns + lanes * wide, 0.f);
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t c = 0; c < length; c++) columns[c * wide + j] = w[j * distance + c];
+}
+
+// How many rows a task takes: as many for each thread, no more than what the cache holds, an even number.
+inline int64_t rows_of_task(int64_t rows, int64_t threads) {
+    int64_t most = 3 * product_rows * threads, tasks = std::max<int64_t>((rows + most - 1) / most, 1) * threads;
+    return std::max<int64_t>((rows + tasks - 1) / tasks + 1, 2) / 2 * 2;
 }
 
 }  // namespace detr

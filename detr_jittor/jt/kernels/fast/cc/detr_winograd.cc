@@ -177,28 +177,10 @@ void winograd_convolve(const Plane& p, int64_t inputs, int64_t outputs, const fl
         transform_inputs(p, x, inputs, first, count, room, v);
         for (int64_t e = 0; e < 16; e++)
             for (int64_t k = 0; k < outputs / 32; k++)
-                for (int64_t t = 0; t < room; t += product_rows)
-                    multiply(v + e * step(inputs, room) + t * 16, room,
-                             filters + e * step(inputs, outputs) + k * inputs * 32, inputs, part,
-                             m + e * step(outputs, room) + (k * room + t) * 32);
+                multiply(v + e * step(inputs, room), room, filters + e * step(inputs, outputs) + k * inputs * 32,
+                         inputs, part, m + e * step(outputs, room) + k * room * 32);
         transform_outputs(p, m, outputs, first, count, room, finish, y);
     }
-}
-
-// sums[8, 32] += Σ over tiles of v[tile, channel] · z[tile, 32]
-static void accumulate(const float* v, const float* left, const float* right, int64_t tiles, bool first, float* sums) {
-    Lanes sum[8][2] = {};
-    for (int64_t t = 0; t < tiles; t++) {
-        Lanes a = B::at(left + t * 16), b = B::at(right + t * 16);
-#pragma GCC unroll 8
-        for (int r = 0; r < 8; r++) sum[r][0] += v[t * 16 + r] * a, sum[r][1] += v[t * 16 + r] * b;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < 8; r++)
-        for (int half = 0; half < 2; half++) {
-            float* out = sums + r * 32 + half * 16;
-            B::at(out) = first ? sum[r][half] : B::at(out) + sum[r][half];
-        }
 }
 
 // Gᵀ u G of 16 filters, [16, Co / 32, Ci, 32] → dweight [Co, Ci, 3, 3]
@@ -253,11 +235,9 @@ void winograd_backward_weights(const Plane& p, int64_t ci, int64_t co, const flo
             for (int64_t e = 0; e < 16; e++)
                 for (int64_t k = 0; k < co / 32; k++)
                     for (int64_t t = 0; t < count; t += run)
-                        for (int64_t c = 0; c < ci; c += 8) {
-                            const float* left = z + e * step(co, room) + (2 * k * room + t) * 16;
-                            accumulate(v + e * step(ci, room) + (c / 16 * room + t) * 16 + c % 16, left, left + room * 16,
-                                       std::min(run, count - t), first + t == 0, sums + e * next + (k * ci + c) * 32);
-                        }
+                        accumulate(v + e * step(ci, room) + t * 16, room, ci,
+                                   z + e * step(co, room) + (2 * k * room + t) * 16, std::min(run, count - t),
+                                   first + t == 0, sums + e * next + k * ci * 32);
         }
     }
     untransform_filters(ci, co, sums, scale, dweight);
