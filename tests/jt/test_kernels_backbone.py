@@ -162,14 +162,6 @@ def test_primitives_are_kept_within_a_bound():
     assert count == 512  # 196 sizes of four primitives each were made
 
 
-@pytest.fixture
-def bfloat16():
-    if not fast.multiply_bfloat16(True):
-        pytest.skip("the processor has no bfloat16")
-    yield
-    assert fast.multiply_bfloat16(False)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16):
     *geometry, residual, relu = shape

@@ -20,6 +20,8 @@ static const auto direct = dnnl::algorithm::convolution_direct;
 // What convolutions multiply: float32, or bfloat16 with sums, weights and activations in float32 all the same.
 static auto operand = f32;
 
+bool multiplies_bfloat16() { return operand == bf16; }
+
 struct Geometry {
     int64_t b, ci, h, w, co, k, stride, padding, dilation, ho, wo;
 
@@ -239,7 +241,7 @@ DETR_KERNEL(convolution_backward) {
     if (dx) write_input_gradient(whole, weight, scale, dy, dx);
 }
 
-// From here on convolutions multiply bfloat16 (numbers: 1) or float32 (0).
+// From here on convolutions and linear layers multiply bfloat16 (numbers: 1) or float32 (0).
 // out: 1 if so, 0 if this processor has no bfloat16 and nothing was changed.
 DETR_KERNEL(multiply_bfloat16) {
     bool able = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;

@@ -13,32 +13,54 @@ using B = Block<lanes>;
 
 static const int64_t part = 64;  // of a sum, see `multiply`
 
-// w [n, k] as the right matrix of `multiply`, filled up with zeros
-static void transpose(const float* w, int64_t n, int64_t k, float* columns) {
-    const int64_t wide = product_columns, channels = whole(k, lanes);
-#pragma omp parallel for collapse(2)
-    for (int64_t block = 0; block < whole(n, wide) / wide; block++)
-        for (int64_t c = 0; c < channels; c += lanes)
-            transpose_block(w + block * wide * k + c, k, n - block * wide, k - c, columns + (block * channels + c) * wide);
-}
+// How a product is computed: with how many channels, a pair of bfloat16 counting as one.
+struct Product {
+    int64_t n, k, padded, channels;  // padded: k, filled up with zeros
+    bool pairs;
 
-static const float* transposed(const Tensor& w, Scratch purpose, bool kept) {
-    int64_t n = w.shape[0], k = w.last();
-    return packed(w, {lanes}, nullptr, 0, whole(n, product_columns) * whole(k, lanes), kept, purpose,
-                  [&](float* target) { transpose(w.f32(), n, k, target); });
-}
-
-// Calls finish(row, first column, products [lanes]) for all products of a panel of k channels with n columns.
-template <class Finish>
-static void product(const float* panel, int64_t room, const float* columns, int64_t n, int64_t k, Finish finish) {
-    const int64_t wide = product_columns, channels = whole(k, lanes);
-    float products[3 * product_rows * product_columns];  // see `rows_of_task`
-    for (int64_t block = 0; block < whole(n, wide) / wide; block++) {
-        multiply(panel, room, columns + block * channels * wide, channels, part, products);
-        for (int64_t r = 0; r < room; r++)
-            for (int64_t j = 0; j < wide; j += lanes) finish(r, block * wide + j, products + r * wide + j);
+    Product(int64_t n, int64_t k)
+        : n(n), k(k), padded(whole(k, 2 * lanes)), pairs(has_pairs && multiplies_bfloat16()) {
+        channels = pairs ? padded / 2 : padded;
     }
-}
+
+    // w [n, k] as the right matrix of `multiply`
+    void transpose(const float* w, float* columns) const {
+        const int64_t wide = product_columns, some = 2 * lanes;
+#pragma omp parallel for collapse(2)
+        for (int64_t block = 0; block < whole(n, wide) / wide; block++)
+            for (int64_t c = 0; c < padded; c += some) {
+                float piece[2 * lanes * product_columns];
+                float* out = columns + (block * channels + (pairs ? c / 2 : c)) * wide;
+                for (int64_t i = 0; i < some; i += lanes)
+                    transpose_block(w + block * wide * k + c + i, k, n - block * wide, std::max<int64_t>(k - c - i, 0),
+                                    (pairs ? piece : out) + i * wide);
+                if (pairs) pair_columns(piece, some, out);
+            }
+    }
+    const float* transposed(const Tensor& w, Scratch purpose, bool kept) const {
+        return packed(w, {lanes, pairs}, nullptr, 0, whole(n, product_columns) * channels, kept, purpose,
+                      [&](float* target) { transpose(w.f32(), target); });
+    }
+    // Rows of x [k] as the left matrix
+    void panel(const float* x, int64_t count, int64_t room, float* out) const {
+        std::fill(out + k / lanes * lanes * room, out + padded * room, 0.f);
+        to_panel(x, k, k, count, room, out);
+        if (pairs) pair_panel(out, room, padded);
+    }
+    // Calls finish(row, first column, products [lanes]) for all products.
+    template <class Finish>
+    void run(const float* panel, int64_t room, const float* columns, Finish finish) const {
+        const int64_t wide = product_columns;
+        float products[3 * product_rows * product_columns];  // see `rows_of_task`
+        for (int64_t block = 0; block < whole(n, wide) / wide; block++) {
+            const float* right = columns + block * channels * wide;
+            if (pairs) multiply<has_pairs>(panel, room, right, channels, part / 2, products);
+            else multiply(panel, room, right, channels, part, products);
+            for (int64_t r = 0; r < room; r++)
+                for (int64_t j = 0; j < wide; j += lanes) finish(r, block * wide + j, products + r * wide + j);
+        }
+    }
+};
 
 // Calls task(first row, count of rows, room of its panels, thread) for all rows, those of a task together.
 template <class Task>
@@ -95,14 +117,15 @@ static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x,
 DETR_KERNEL(linear) {
     const Tensor &x = call.in[0], &w = call.in[1];
     int64_t rows = x.rows(), k = x.last(), n = w.shape[0];
-    const float* columns = transposed(w, Scratch::weights, call.integer(1));
+    const Product product(n, k);
+    const float* columns = product.transposed(w, Scratch::weights, call.integer(1));
     const Bias after{call.in[2].f32(), n, call.integer(0) != 0};
-    int64_t size = rows_of_task(rows, omp_get_max_threads()) * whole(k, lanes);
+    int64_t size = rows_of_task(rows, omp_get_max_threads()) * product.padded;
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * size);
     by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
         float* panel = arena + thread * size;
-        to_panel(x.f32() + first * k, k, k, count, room, panel);
-        product(panel, room, columns, n, k, [&](int64_t row, int64_t j, const float* products) {
+        product.panel(x.f32() + first * k, count, room, panel);
+        product.run(panel, room, columns, [&](int64_t row, int64_t j, const float* products) {
             if (row < count) after.write(after.add(products, j), j, call.out[0].f32() + (first + row) * n);
         });
     });
@@ -131,25 +154,27 @@ DETR_KERNEL(linear_backward) {
 DETR_KERNEL(feed_forward) {
     const Tensor &x = call.in[0], &w1 = call.in[1], &w2 = call.in[3];
     int64_t rows = x.rows(), d = x.last(), f = w1.shape[0], n = w2.shape[0], threads = omp_get_max_threads();
-    const float* first_columns = transposed(w1, Scratch::weights, call.integer(2));
-    const float* second_columns = transposed(w2, Scratch::more_weights, call.integer(2));
+    const Product one(f, d), two(n, f);
+    const float* one_columns = one.transposed(w1, Scratch::weights, call.integer(2));
+    const float* two_columns = two.transposed(w2, Scratch::more_weights, call.integer(2));
     const Bias after{call.in[2].f32(), f, true}, last{call.in[4].f32(), n, false};
     const Dropout dropout(call.numbers[0], call.numbers[1]);
     float* kept = call.out.size() > 1 ? call.out[1].f32() : nullptr;
-    int64_t size = rows_of_task(rows, threads) * (whole(d, lanes) + whole(f, lanes));
+    int64_t size = rows_of_task(rows, threads) * (one.padded + two.padded);
     float* arena = scratch(Scratch::threads, threads * size);
     by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
-        float *panel = arena + thread * size, *hidden = panel + room * whole(d, lanes);
-        to_panel(x.f32() + first * d, d, d, count, room, panel);
-        product(panel, room, first_columns, f, d, [&](int64_t row, int64_t j, const float* products) {
-            if (j >= f) return;
-            B::Lanes h = after.add(products, j);  // 0 beyond the last column and the last row
-            if (row >= count) h = B::Lanes{};
+        float *panel = arena + thread * size, *hidden = panel + room * one.padded;
+        one.panel(x.f32() + first * d, count, room, panel);
+        one.run(panel, room, one_columns, [&](int64_t row, int64_t j, const float* products) {
+            if (j >= two.padded) return;
+            B::Lanes h{};  // beyond the last row and the last column too
+            if (row < count && j < f) h = after.add(products, j);
             if (dropout.threshold) h *= dropout.factors<lanes>(static_cast<uint32_t>((first + row) * f + j));
             B::at(hidden + (j / lanes * room + row) * lanes) = h;
-            if (kept && row < count) after.write(h, j, kept + (first + row) * f);
+            if (kept && row < count && j < f) after.write(h, j, kept + (first + row) * f);
         });
-        product(hidden, room, second_columns, n, f, [&](int64_t row, int64_t j, const float* products) {
+        if (two.pairs) pair_panel(hidden, room, two.padded);
+        two.run(hidden, room, two_columns, [&](int64_t row, int64_t j, const float* products) {
             if (row < count) last.write(last.add(products, j), j, call.out[0].f32() + (first + row) * n);
         });
     });
