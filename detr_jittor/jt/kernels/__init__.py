@@ -10,7 +10,7 @@ def use(plain_only: bool = False, bfloat16: bool = False) -> str:
     """Choose the kernels: the fast ones where they can serve, unless only the plain ones are wanted.
 
     Returns: which ones serve from now on, in words.
-    Errors: DetrError if convolutions are to multiply bfloat16 and cannot.
+    Errors: DetrError if bfloat16 is to be multiplied and cannot be.
     """
     global serving
     reason = "as asked" if plain_only else fast.unavailable()

@@ -90,7 +90,7 @@ def max_pool(x):
 
 
 def multiply_bfloat16(wanted: bool) -> bool:
-    """Let convolutions multiply bfloat16 from now on; sums, weights and activations stay float32.
+    """Let convolutions and linear layers multiply bfloat16 from now on; sums, weights and activations stay float32.
 
     Returns: False if this processor has no bfloat16 (AVX512-BF16): then nothing was changed.
     """
