@@ -24,9 +24,7 @@ class MultiheadAttention(nn.Module):
 
     def execute(self, query, key, value, key_padding_mask=None):
         """[B, Lq, D], [B, Lk, D], [B, Lk, D] and [B, Lk] bool, true where a key is ignored → [B, Lq, D]"""
-        weights = self.in_proj_weight.chunk(3, dim=0)
-        biases = self.in_proj_bias.chunk(3, dim=0)
-        q, k, v = (kernels.linear(x, w, b, derived=True) for x, w, b in zip((query, key, value), weights, biases))
+        q, k, v = kernels.projections(query, key, value, self.in_proj_weight, self.in_proj_bias)
         return self.out_proj(attention(q, k, v, key_padding_mask, self.nheads, self.dropout))
 
 

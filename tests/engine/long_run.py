@@ -3,8 +3,8 @@
 After each round it notes resident memory, file handles, threads, and what Jittor holds. All but memory must stay as
 they are after the second round to the last; memory may grow by a twentieth from the tenth round on.
 
-PyTorch's oneDNN keeps a thousand primitives, some for each new shape: until these are full, memory grows by a tenth to a fifth. Here
-it keeps 32, so that whatever else might grow is seen.
+PyTorch's oneDNN keeps a thousand primitives, some for each new shape: until it has them, memory grows by a tenth to a
+fifth. Here it keeps 32, so that whatever else might grow is seen.
 """
 
 import os
@@ -23,7 +23,7 @@ from detr_jittor.data.demo import write_demo_set
 from detr_jittor.engine.training import Training
 
 ROUNDS, STEPS = 50, 10
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # read when PyTorch is loaded; Jittor's kernels have their own
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # Jittor's kernels have a cache of their own
 
 
 def figures(framework: str) -> dict[str, int]:

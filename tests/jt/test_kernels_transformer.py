@@ -35,6 +35,18 @@ def test_linear(rows, k, n, relu):
     compare(lambda kernels, **v: kernels.linear(*v.values(), relu), truth, arrays)
 
 
+@pytest.mark.parametrize("rows, keys, d", [(7, 19, 24), (100, 300, 256), (1, 1, 8)])
+def test_projections(rows, keys, d):
+    arrays = {"query": normal(2, rows, d), "key": normal(2, keys, d), "value": normal(2, keys, d),
+              "weight": normal(3 * d, d, scale=d**-0.5), "bias": normal(3 * d)}
+
+    def truth(query, key, value, weight, bias):
+        parts = zip((query, key, value), weight.chunk(3), bias.chunk(3))
+        return torch.cat([F.linear(x, w, b).flatten() for x, w, b in parts])
+
+    compare(lambda kernels, **v: jt.concat([y.flatten() for y in kernels.projections(*v.values())]), truth, arrays)
+
+
 @pytest.mark.parametrize("b, s, d, f, p", [(2, 19, 32, 64, 0.0), (2, 19, 32, 64, 0.3), (1, 1, 16, 24, 0.1),
                                            (1, 100, 256, 2048, 0.1)])
 def test_feed_forward(b, s, d, f, p):
@@ -178,7 +190,7 @@ def test_projections_and_attention_in_one_graph():
     mask = np.array([[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]], bool)
 
     def ours(kernels, w, b, x):
-        q, k, v = (kernels.linear(x, *part) for part in zip(w.chunk(3, dim=0), b.chunk(3, dim=0)))
+        q, k, v = kernels.projections(x, x, x, w, b)
         return kernels.attention(q, k, v, jt.array(mask), 8, 0.0, 0)
 
     def truth(w, b, x):

@@ -65,6 +65,12 @@ def linear(x, weight, bias, relu=False, derived=False):
     return nn.relu(y) if relu else y
 
 
+def projections(query, key, value, weight, bias):
+    """Three linear layers whose weights lie in one: [..., D] each, [3D, D] and [3D] → [..., D] each"""
+    parts = zip((query, key, value), weight.chunk(3, dim=0), bias.chunk(3, dim=0))
+    return [linear(x, w, b) for x, w, b in parts]
+
+
 def layer_norm(x, weight, bias):
     """[..., D] → [..., D]
 

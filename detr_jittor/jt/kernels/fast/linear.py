@@ -15,6 +15,16 @@ class Linear(jt.Function):
         return *wanted_gradients(self, "linear_backward", [x, weight, dy, *y], [x, weight, bias]), None, None
 
 
+class Projections(jt.Function):
+    def execute(self, query, key, value, weight, bias):
+        shapes = [(*x.shape[:-1], weight.shape[0] // 3) for x in (query, key, value)]
+        self.saved = query, key, value, weight, bias
+        return run("projections", self.saved, shapes, is_kept(weight))
+
+    def grad(self, dq, dk, dv):
+        return wanted_gradients(self, "projections_backward", [*self.saved[:4], dq, dk, dv], self.saved)
+
+
 class FeedForward(jt.Function):
     def execute(self, x, w1, b1, w2, b2, p, key):
         rows = x.shape[:-1]
@@ -42,6 +52,11 @@ def linear(x, weight, bias, relu=False, derived=False):
     Args: derived: whether the weight is computed anew for each call, so that it is no use to keep its packed form.
     """
     return apply(Linear, x, weight, bias, relu, not derived and is_kept(weight))
+
+
+def projections(query, key, value, weight, bias):
+    """Three linear layers whose weights lie in one: [..., D] each, [3D, D] and [3D] → [..., D] each"""
+    return apply(Projections, query, key, value, weight, bias)
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):

@@ -37,9 +37,12 @@ struct Product {
                 if (pairs) pair_columns(piece, some, out);
             }
     }
-    const float* transposed(const Tensor& w, Scratch purpose, bool kept) const {
-        return packed(w, {lanes, pairs}, nullptr, 0, whole(n, product_columns) * channels, kept, purpose,
-                      [&](float* target) { transpose(w.f32(), target); });
+    int64_t floats() const { return whole(n, product_columns) * channels; }  // of a right matrix
+    // The right matrices of w, `count` matrices [n, k] one after another
+    const float* transposed(const Tensor& w, Scratch purpose, bool kept, int64_t count = 1) const {
+        return packed(w, {lanes, pairs}, nullptr, 0, count * floats(), kept, purpose, [&](float* target) {
+            for (int64_t i = 0; i < count; i++) transpose(w.f32() + i * n * k, target + i * floats());
+        });
     }
     // Rows of x [k] as the left matrix
     void panel(const float* x, int64_t count, int64_t room, float* out) const {
@@ -113,22 +116,51 @@ static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x,
     }
 }
 
-// in: x [..., K], weight [N, K], bias [N]; out: y [..., N]. numbers: relu, kept.
-DETR_KERNEL(linear) {
-    const Tensor &x = call.in[0], &w = call.in[1];
-    int64_t rows = x.rows(), k = x.last(), n = w.shape[0];
-    const Product product(n, k);
-    const float* columns = product.transposed(w, Scratch::weights, call.integer(1));
-    const Bias after{call.in[2].f32(), n, call.integer(0) != 0};
+// y = x wᵀ + b, with a ReLU or without
+static void forward(const Product& product, int64_t rows, const float* x, const float* columns, const Bias& after,
+                    float* y) {
     int64_t size = rows_of_task(rows, omp_get_max_threads()) * product.padded;
     float* arena = scratch(Scratch::threads, omp_get_max_threads() * size);
     by_rows(rows, [&](int64_t first, int64_t count, int64_t room, int thread) {
         float* panel = arena + thread * size;
-        product.panel(x.f32() + first * k, count, room, panel);
+        product.panel(x + first * product.k, count, room, panel);
         product.run(panel, room, columns, [&](int64_t row, int64_t j, const float* products) {
-            if (row < count) after.write(after.add(products, j), j, call.out[0].f32() + (first + row) * n);
+            if (row < count) after.write(after.add(products, j), j, y + (first + row) * product.n);
         });
     });
+}
+
+// in: x [..., K], weight [N, K], bias [N]; out: y [..., N]. numbers: relu, kept.
+DETR_KERNEL(linear) {
+    const Tensor &x = call.in[0], &w = call.in[1];
+    const Product product(w.shape[0], x.last());
+    const float* columns = product.transposed(w, Scratch::weights, call.integer(1));
+    const Bias after{call.in[2].f32(), product.n, call.integer(0) != 0};
+    forward(product, x.rows(), x.f32(), columns, after, call.out[0].f32());
+}
+
+// in: query, key, value [..., D], weight [3D, D], bias [3D]; out: the projections of each. numbers: kept.
+DETR_KERNEL(projections) {
+    const Tensor& w = call.in[3];
+    const Product product(w.shape[0] / 3, w.last());
+    const float* columns = product.transposed(w, Scratch::weights, call.integer(0), 3);
+    for (int64_t i = 0; i < 3; i++) {
+        const Bias after{call.in[4].f32() + i * product.n, product.n, false};
+        forward(product, call.in[i].rows(), call.in[i].f32(), columns + i * product.floats(), after, call.out[i].f32());
+    }
+}
+
+// in: query, key, value, weight and the gradients of the three projections; out: those wanted of dquery, dkey, dvalue,
+// dweight, dbias. numbers: wants.
+DETR_KERNEL(projections_backward) {
+    const Tensor& w = call.in[3];
+    int64_t n = w.shape[0] / 3, k = w.last();
+    float* out[5] = {nullptr, nullptr, nullptr, nullptr, nullptr};
+    for (size_t i = 0, next = 0; i < 5; i++)
+        if (call.integer(i)) out[i] = call.out[next++].f32();
+    for (int64_t i = 0; i < 3; i++)
+        product_backward(call.in[i].rows(), n, k, call.in[i].f32(), w.f32() + i * n * k, call.in[4 + i].f32(), out[i],
+                         out[3] ? out[3] + i * n * k : nullptr, out[4] ? out[4] + i * n : nullptr);
 }
 
 // in: x, weight, dy, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dbias. numbers: wants.
