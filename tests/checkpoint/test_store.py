@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,25 @@ def test_what_is_written_is_read_back(tmp_path, checkpoint, suffix, monkeypatch)
     with pytest.raises(DetrError, match="could not be written"):
         store.save(path, checkpoint)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_power_failure_could_take_is_flushed(tmp_path, checkpoint, monkeypatch):
+    """The whole file before it gets its name, and the folder, which holds the name, before the save returns."""
+    path, events, flush, rename = tmp_path / "a.pkl", [], os.fsync, os.replace
+
+    def flushed(descriptor):
+        what = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(what.st_mode) else what.st_size)
+        flush(descriptor)
+
+    def renamed(source, target):
+        events.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    store.save(path, checkpoint)
+    assert events == [path.stat().st_size, "renamed", "folder"]
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
