@@ -243,6 +243,15 @@ def test_files_that_are_no_checkpoints(tmp_path, name, fault):
     assert name in str(error.value)
 
 
+@pytest.mark.parametrize("field, value", [("step", -1), ("batches", -1), ("batches", 7), ("epoch", -2)])
+def test_a_place_in_the_run_that_cannot_be(tmp_path, checkpoint, field, value):
+    """An epoch of six batches of which seven are done would never end."""
+    setattr(checkpoint, field, value)
+    store.save(tmp_path / "a.pkl", checkpoint)
+    with pytest.raises(DetrError, match=r"a\.pkl: not a readable checkpoint: damaged \("):
+        store.load(tmp_path / "a.pkl")
+
+
 def test_unknown_format_is_refused_before_anything_is_written(tmp_path, checkpoint):
     with pytest.raises(DetrError, match="is no format of checkpoints"):
         store.save(tmp_path / "a.ckpt", checkpoint)
