@@ -8,6 +8,7 @@ from detr_jittor import seeding
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.parts import added, parts, share
+from detr_jittor.processes import Processes
 from detr_jittor.schedule import average_decay
 from detr_jittor.types import State
 
@@ -78,6 +79,30 @@ def test_a_part_that_is_not_finite_updates_nothing(cls):
     healthy = twin.train_step(small_batch(3), 5, 1.0)  # and leaves nothing behind for the next step
     fresh = twin_with(cls, SMALL, batch_size=1, accumulate=2).train_step(small_batch(3), 5, 1.0)
     assert healthy["grad_norm"] == pytest.approx(fresh["grad_norm"], rel=1e-5)
+
+
+class Spoiled(Processes):
+    """What it is to average comes back as no number: the losses of a step, or its gradients."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def mean_of(self, numbers):
+        return {**numbers, "loss": np.nan} if self.what == "loss" else numbers
+
+    def average(self, tensors):
+        return [t * np.nan for t in tensors] if self.what == "grad_norm" else tensors
+
+
+@TWINS
+@pytest.mark.parametrize("what", ["loss", "grad_norm"])
+def test_a_step_that_is_not_finite_updates_nothing(cls, what):
+    twin = twin_with(cls, SMALL)
+    before = twin.state()
+    twin.processes = twin.optimizer.processes = Spoiled(what)
+    assert np.isnan(twin.train_step(small_batch(3), 5, 1.0)[what])
+    after = twin.state()
+    assert all(np.array_equal(after.model[n], before.model[n]) for n in after.model) and after.steps == 0
 
 
 def test_parts_in_both_twins_with_dropout():

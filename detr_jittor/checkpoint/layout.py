@@ -109,10 +109,12 @@ def from_record(record) -> Checkpoint:
     moments = moments_by_number(record["optimizer"], len(names)) if names else []
     average = weights(record["ema"]) if "ema" in record else {}
     state = State(model, dict(zip(names, moments)), whole(ours["optimizer_steps"]), average)
+    batches, epoch_length = whole(ours["batches"]), whole(ours["epoch_length"])
+    if batches > epoch_length:
+        raise BadFile("damaged (more batches are done than an epoch has)")
     return Checkpoint(
-        state, whole(record["epoch"]), whole(ours["step"]), options(record.get("args")),
-        classes(ours["classes"]), float(ours["best_ap"]), whole(ours["batches"]), whole(ours["epoch_length"]),
-        whole(ours.get("since_best", 0)),
+        state, whole(record["epoch"], least=-1), whole(ours["step"]), options(record.get("args")),
+        classes(ours["classes"]), float(ours["best_ap"]), batches, epoch_length, whole(ours.get("since_best", 0)),
         {str(name): [float(total), whole(count)] for name, (total, count) in ours["sums"].items()})
 
 
@@ -204,7 +206,7 @@ def classes(data) -> Classes | None:
     return Classes.from_json(data)
 
 
-def whole(number) -> int:
-    if type(number) is not int:
-        raise BadFile("damaged (a count that is no whole number)")
+def whole(number, least: int = 0) -> int:
+    if type(number) is not int or number < least:
+        raise BadFile(f"damaged (a count that is no whole number from {least})")
     return number

@@ -15,7 +15,7 @@ from checkpoint_samples import sample
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detr_jittor.checkpoint import pickle_file, store
+from detr_jittor.checkpoint import pickle_file, store, unpickle
 from detr_jittor.errors import DetrError
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
@@ -123,10 +123,13 @@ def model(value: bytes) -> bytes:
 
 
 NUMBERS = b"C\x08" + bytes(8)
+GOOD = model(reconstructed(b"K\x02\x85", b"f4", NUMBERS))
+DOUBLED = b"]q\x00" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(100))
 BOMBS = {
     "an array of objects": model(reconstructed(b"K\x01\x85", b"O8", b"]" + text("x") + b"a")),
     "an array of records": model(reconstructed(b"K\x01\x85", b"V8", NUMBERS)),
     "an array of texts": model(reconstructed(b"K\x01\x85", b"U2", NUMBERS)),
+    "another byte order": model(reconstructed(b"K\x02\x85", b"f4", NUMBERS).replace(text("<"), text(">"))),
     "too few bytes": model(reconstructed(b"K\x03\x85", b"f4", NUMBERS)),
     "too many bytes": model(reconstructed(b"K\x01\x85", b"f4", NUMBERS)),
     "a giant shape": model(reconstructed(b"\x8a\x08" + b"\xff" * 7 + b"\x1f\x85", b"f4", NUMBERS)),
@@ -142,8 +145,11 @@ BOMBS = {
     "nested tuples in a name": b"}" + b")" + b"\x85" * 200_000 + b"N\x93",
     "nested lists as the model": b"}" + text("model") + b"]" + b"]a" * 5 + b"s",
     "a list in itself": b"]q\x00h\x00a" + b"\x85",
-    "doubled lists": b"]q\x00" + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1])
-                                           for i in range(100)) + text("args") + b"\x86",
+    "doubled lists": DOUBLED + text("args") + b"\x86",
+    "doubled lists in the settings":
+        GOOD + text("epoch") + b"K\x00s" + text("args") + b"}" + text("lr") + b"(" + DOUBLED + b"tss" +
+        text("detr_jittor") + b"}(" + text("parameters") + b"]" + text("optimizer_steps") + b"K\x00" + text("step") +
+        b"K\x00us",
     "the same text a million times": text("x" * 100_000) + b"q\x00" + text("latin1") + b"q\x01" +
                                      b"(" + b"c_codecs\nencode\nh\x00h\x01\x86R" * 50_000 + b"l",
     "the same array two thousand times":
@@ -185,6 +191,20 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     assert "MemoryError" not in done.stdout
 
 
+@pytest.mark.parametrize("more, fault", [
+    (b"", None), (b"\x98", "opcode READONLY_BUFFER"), (b"(" + text("epoch") + b"u", "a dictionary's key"),
+    (b"N0" * 60, "longer than any")], ids=["nothing", "an opcode", "a key without a value", "opcodes without end"])
+def test_what_no_checkpoint_has(tmp_path, monkeypatch, more, fault):
+    """After a good model, so that nothing else can be the reason."""
+    monkeypatch.setattr(unpickle, "MOST_OPCODES", 100)
+    (tmp_path / "a.pkl").write_bytes(wrapped(GOOD + more, "jittor"))
+    if fault is None:
+        assert store.load(tmp_path / "a.pkl").state.model["w"].shape == (2,)
+    else:
+        with pytest.raises(DetrError, match=fault):
+            store.load(tmp_path / "a.pkl")
+
+
 def archive(tmp_path, members: dict[str, bytes], compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(tmp_path / "a.pth", "w", compression) as file:
         for name, content in members.items():
@@ -192,15 +212,26 @@ def archive(tmp_path, members: dict[str, bytes], compression=zipfile.ZIP_STORED)
     return tmp_path / "a.pth"
 
 
-def stored_tensor(key: str, count: int, shape: tuple, stride: tuple, offset: int = 0) -> bytes:
-    """The pickle of {"model": {"w": tensor}} whose storage is data/KEY."""
+def tensor(key: str, count: int, shape: tuple, stride: tuple, offset: int = 0, kind: str = "Float") -> bytes:
+    """The opcodes of a tensor whose storage is data/KEY."""
     def ints(values):
         return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", v) for v in values) + b"t"
 
-    storage = (b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu")
+    storage = (b"(" + text("storage") + f"ctorch\n{kind}Storage\n".encode() + text(key) + text("cpu")
                + b"\x8a\x08" + struct.pack("<q", count) + b"tQ")
-    return b"\x80\x02" + model(call("torch._utils", "_rebuild_tensor_v2", storage, b"\x8a\x08" +
-                                    struct.pack("<q", offset), ints(shape), ints(stride), b"\x89", b"N")) + b"."
+    return call("torch._utils", "_rebuild_tensor_v2", storage, b"\x8a\x08" + struct.pack("<q", offset), ints(shape),
+                ints(stride), b"\x89", b"N")
+
+
+def stored_tensor(*arguments, **options) -> bytes:
+    """The pickle of {"model": {"w": tensor}}."""
+    return b"\x80\x02" + model(tensor(*arguments, **options)) + b"."
+
+
+def as_two_types(count: int) -> bytes:
+    """The pickle of two tensors that read the same member: so a file could ask for itself again and again."""
+    both = [text(kind) + tensor("0", count, (count,), (1,), kind=kind) for kind in ("Float", "Int")]
+    return b"\x80\x02}" + text("model") + b"}" + b"s".join(both) + b"ss."
 
 
 ZIPS = {
@@ -216,8 +247,9 @@ ZIPS = {
                         "a/data/0": bytes(16)}, "passwd"),
     "member with a path": ({"a/data.pkl": stored_tensor("../../canary", 4, (2, 2), (2, 1)),
                             "a/data/../../canary": bytes(16)}, None),
-    "no data.pkl": ({"a/data/0": bytes(16)}, "data.pkl"),
-    "two": ({"a/data.pkl": b"", "b/data.pkl": b""}, "data.pkl"),
+    "one storage as two types": ({"a/data.pkl": as_two_types(1000), "a/data/0": bytes(4000)}, "larger than the file"),
+    "no data.pkl": ({"a/data/0": bytes(16)}, "without one data"),
+    "two": ({"a/data.pkl": b"", "b/data.pkl": b""}, "without one data"),
     "big endian": ({"a/data.pkl": b"}.", "a/byteorder": b"big"}, "big-endian"),
 }
 
@@ -240,6 +272,30 @@ def test_zip_bomb(tmp_path):
     path = archive(tmp_path, members, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(DetrError, match="compressed or larger"):
+        store.load(path)
+    members, _ = ZIPS["good"]
+    with pytest.raises(DetrError, match="compressed or larger"):  # compressed, and yet smaller than the file
+        store.load(archive(tmp_path, members, zipfile.ZIP_DEFLATED))
+
+
+def test_an_archive_that_ends_within_a_member(tmp_path):
+    members, _ = ZIPS["good"]
+    path = archive(tmp_path, members)
+    content = bytearray(path.read_bytes())
+    entry = content.rfind(b"PK\x01\x02")  # of the storage in the directory: its length, compressed and not
+    length = len(content) - len(members["a/data.pkl"])  # no more than the file has
+    content[entry + 20:entry + 28] = struct.pack("<II", length, length)
+    path.write_bytes(content)
+    with pytest.raises(DetrError, match="not a readable checkpoint"):
+        store.load(path)
+
+
+def test_a_legacy_file_without_its_magic_number(tmp_path):
+    path, rest = tmp_path / "a.pth", b"\x80\x02" + GOOD + b"." + pickle.dumps([], 2)
+    path.write_bytes(MAGIC + rest)
+    assert store.load(path).state.model["w"].shape == (2,)
+    path.write_bytes(MAGIC.replace(pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps(1, 2)) + rest)
+    with pytest.raises(DetrError, match="no PyTorch checkpoint"):
         store.load(path)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,25 @@ def test_what_is_written_is_read_back(tmp_path, checkpoint, suffix, monkeypatch)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_power_failure_could_take_is_flushed(tmp_path, checkpoint, monkeypatch):
+    """The whole file before it gets its name, and the folder, which holds the name, before the save returns."""
+    path, events, flush, rename = tmp_path / "a.pkl", [], os.fsync, os.replace
+
+    def flushed(descriptor):
+        what = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(what.st_mode) else what.st_size)
+        flush(descriptor)
+
+    def renamed(source, target):
+        events.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    store.save(path, checkpoint)
+    assert events == [path.stat().st_size, "renamed", "folder"]
+
+
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 def test_a_full_disk(tmp_path, checkpoint, suffix):
     store.save(tmp_path / f"a{suffix}", checkpoint)
@@ -221,6 +241,15 @@ def test_files_that_are_no_checkpoints(tmp_path, name, fault):
     with pytest.raises(DetrError, match=fault) as error:
         store.load(tmp_path / name)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize("field, value", [("step", -1), ("batches", -1), ("batches", 7), ("epoch", -2)])
+def test_a_place_in_the_run_that_cannot_be(tmp_path, checkpoint, field, value):
+    """An epoch of six batches of which seven are done would never end."""
+    setattr(checkpoint, field, value)
+    store.save(tmp_path / "a.pkl", checkpoint)
+    with pytest.raises(DetrError, match=r"a\.pkl: not a readable checkpoint: damaged \("):
+        store.load(tmp_path / "a.pkl")
 
 
 def test_unknown_format_is_refused_before_anything_is_written(tmp_path, checkpoint):

@@ -128,6 +128,10 @@ FAULTS = [  # list, key, value (None: the key is missing), what is told
     ("images", "id", -1, "id is not an integer from 0"),
     ("images", "id", 1.5, "id is not an integer"),
     ("images", "id", True, "id is not an integer"),
+    ("images", "id", 2**63, "id is not an integer"),
+    ("annotations", "id", 2**63, "id is not an integer"),
+    ("categories", "id", 2**63, "id is not an integer"),
+    ("categories", "id", -2**63, "id is not an integer"),
     ("images", "file_name", None, "has no file_name"),
     ("images", "file_name", 5, "file_name is not"),
     ("images", "file_name", "", "file_name is not"),
@@ -237,6 +241,11 @@ def test_files_that_are_not_json(dataset, text):
     dataset.file().write_bytes(text)
     with pytest.raises(DetrError, match=r"not valid JSON|not a JSON object"):
         CocoIndex.read(dataset.file(), dataset.folder())
+
+
+def test_an_annotation_file_that_cannot_be_read(dataset):
+    with pytest.raises(DetrError, match=r"train2017: cannot be read \(Is a directory\)"):
+        CocoIndex.read(dataset.folder(), dataset.folder())
 
 
 @pytest.mark.parametrize("segmentation, told", [

@@ -76,10 +76,11 @@ def test_animations_give_their_first_frame(tmp_path):
     assert read_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
 
 
-def test_orientation_is_left_alone_unless_asked_for(tmp_path):
+@pytest.mark.parametrize("format", ["jpg", "png"])  # two decoders
+def test_orientation_is_left_alone_unless_asked_for(tmp_path, format):
     exif = Image.Exif()
     exif[decode.ORIENTATION] = 6
-    path = saved(tmp_path / "turned.jpg", Image.fromarray(SMOOTH), exif=exif)
+    path = saved(tmp_path / f"turned.{format}", Image.fromarray(SMOOTH), exif=exif)
     assert read_image(path).shape == (61, 97, 3) and decode.is_turned(path)
     assert read_image(path, upright=True).shape == (97, 61, 3)
     assert np.array_equal(read_image(path, upright=True), np.rot90(read_image(path), -1))

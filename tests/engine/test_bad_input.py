@@ -20,8 +20,8 @@ def train(coco: Path, *options: str) -> int:
     return main(["train", "--coco_path", str(coco), *OPTIONS.split(), *options])
 
 
-def change(coco: Path, make) -> None:
-    file = coco / "annotations" / "instances_train2017.json"
+def change(coco: Path, make, split: str = "train") -> None:
+    file = coco / "annotations" / f"instances_{split}2017.json"
     data = json.loads(file.read_text())
     text = make(data)
     file.write_text(text if isinstance(text, str) else json.dumps(data))
@@ -69,6 +69,13 @@ def test_annotation_files(config, coco, capsys, name):
     else:
         assert status == 2 and case.told in told and told.count("\n") == 1, told
         assert told.startswith("error: ") and "instances_train2017.json" in told
+
+
+def test_splits_that_name_other_classes(config, coco, capsys):
+    change(coco, lambda data: data["categories"].append({"id": 9, "name": "black"}), "val")
+    assert train(coco) == 2
+    error = capsys.readouterr().err
+    assert "differ in category 9 (black)" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("options, told", [

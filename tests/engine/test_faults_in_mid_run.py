@@ -14,6 +14,8 @@ from detr_jittor.checkpoint.folder import newest
 from detr_jittor.data import pool
 from detr_jittor.errors import DetrError
 
+pytestmark = pytest.mark.timeout(60)  # what is not noticed would be waited for without end
+
 
 @pytest.fixture
 def at_step(monkeypatch):
@@ -110,17 +112,29 @@ def test_the_output_folder_vanishes(config, at_step, capsys, becomes, tmp_path):
     assert engine.train(config.replace(resume=str(file))) == 0
 
 
+REPLACE = os.replace
+
+
+def full(source, target) -> None:
+    """os.replace on a disk without room for checkpoints."""
+    if Path(target).suffix == ".pkl":
+        raise OSError(28, "No space left on device")
+    REPLACE(source, target)
+
+
+def test_the_disk_stays_full(config, at_step, monkeypatch):
+    """The end of the run is not saved, which is an error; and no old checkpoint gets a new one's name."""
+    at_step(12, lambda: monkeypatch.setattr(os, "replace", full))
+    with pytest.raises(DetrError, match=r"could not be written \(No space left on device\)"):
+        engine.train(config)
+    out = Path(config.run.output_dir)
+    assert store.load(out / "checkpoint.pkl").step == 10 and not (out / "checkpoint0003.pkl").exists()
+
+
 def test_the_disk_fills_and_has_room_again(config, at_step, monkeypatch, capsys):
     """The run goes on without a checkpoint, says so, and saves again when it can; nothing of the half files stays."""
-    replace = os.replace
-
-    def full(source, target):
-        if Path(target).suffix == ".pkl":
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
     at_step(6, lambda: monkeypatch.setattr(os, "replace", full))
-    at_step(12, lambda: monkeypatch.setattr(os, "replace", replace))
+    at_step(12, lambda: monkeypatch.setattr(os, "replace", REPLACE))
     assert engine.train(config.replace(save_every_steps=2)) == 0
     out = Path(config.run.output_dir)
     assert "could not be written (No space left on device)" in capsys.readouterr().err

@@ -4,11 +4,11 @@ Jittor's are started by mpirun, PyTorch's by torchrun, as a user does it. OpenMP
 it these tests fail.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 TWINS = ("jittor", "pytorch")
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
 STEPS = 20
+RUN, STOP = 600, 60  # seconds for a run, which may compile first, and for the rest of one that is to stop
 MODEL = [f"--{name}={value}" for name, value in SMALL.flat().items()
          if name in ("backbone", "backbone_norm", "enc_layers", "dec_layers", "hidden_dim", "nheads",
                      "dim_feedforward", "num_queries", "device")]
@@ -54,10 +55,20 @@ def start(framework: str, processes: int, *arguments: str, **options) -> subproc
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
+def finish(process: subprocess.Popen, seconds: float) -> tuple[str, str]:
+    """(stdout, stderr) of processes that are to end by themselves; one that waits for another would wait for ever."""
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not ended after {seconds:g} s: does one process wait for another?", pytrace=False)
+    finally:
+        end(process)
+
+
 def run(framework: str, processes: int, *arguments: str, status: int = 0, **options) -> tuple[str, str]:
     """(stdout, stderr) of a command that is to end with this status."""
     process = start(framework, processes, *arguments, **options)
-    out, err = process.communicate(timeout=600)
+    out, err = finish(process, RUN)
     assert process.returncode == status, (process.returncode, out[-2000:], err[-4000:])
     return out, err
 
@@ -115,7 +126,7 @@ def test_one_dies(data, tmp_path, framework):
         wait_for(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}", process)
         victim = next(p for p in psutil.Process(process.pid).children(recursive=True) if rank_of(p) == "1")
         victim.kill()
-        out, err = process.communicate(timeout=600)
+        out, err = finish(process, STOP)
     finally:
         end(process)
     assert process.returncode != 0
@@ -132,7 +143,7 @@ def test_one_fails(data, tmp_path, framework):
         picture.write_bytes(b"")
     arguments = training(data, tmp_path / "out", "--coco_path", str(coco), "--max_bad_images", "1", batch=2)
     process = start(framework, 2, *arguments)
-    _, err = process.communicate(timeout=600)
+    _, err = finish(process, RUN)
     assert process.returncode != 0
     assert "error: process 0: 4 pictures could not be read" in err and "error: process 1: 4 pictures" in err
 
@@ -157,10 +168,11 @@ def test_a_signal_stops_all_after_the_same_step(data, tmp_path, framework):
     try:
         wait_for(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}", process)
         next(p for p in psutil.Process(process.pid).children(recursive=True) if rank_of(p) == "1").terminate()
-        process.communicate(timeout=600)
+        _, err = finish(process, STOP)
     finally:
         end(process)
     assert process.returncode != 0
+    assert "error: process" not in err, err[-3000:]  # that another one has gone: each is to stop by itself
     stopped = store.load(tmp_path / "out" / f"checkpoint{SUFFIX[framework]}")
     assert stopped.step > 0
     arguments[arguments.index("--resume") + 1] = "auto"
@@ -186,7 +198,7 @@ def test_where_the_processes_meet(data, tmp_path):
         url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     arguments = training(data, tmp_path / "out", "--dist_url", url, batch=2, epochs=2)
     both = [start("pytorch", 1, *arguments, RANK=str(rank), WORLD_SIZE="2") for rank in (0, 1)]
-    out = [process.communicate(timeout=300) for process in both]
+    out = [finish(process, RUN) for process in both]
     assert [process.returncode for process in both] == [0, 0], out
     assert "2 processes" in out[0][0] and out[1][0] == ""
     assert len(read_log(tmp_path / "out" / "log.txt")) == 2
@@ -209,7 +221,9 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 
 def end(process: subprocess.Popen) -> None:
-    """Nothing of a test that failed stays."""
+    """Nothing of a test that failed stays: both launchers start theirs in sessions of their own."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.communicate()

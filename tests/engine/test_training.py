@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from numpy_twin import DRAW_CURVES, NumpyTwin
 
-from detr_jittor import engine
+from detr_jittor import engine, seeding
 from detr_jittor.checkpoint import store
 from detr_jittor.config import Config, read_config
 from detr_jittor.engine.averages import logged, loss_weights
@@ -22,6 +23,7 @@ from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 
 TIMES = ("seconds", "time", "memory")
+pytestmark = pytest.mark.timeout(60)  # a run that has lost its place would never end
 
 
 def timeless(log: list[dict]) -> list[dict]:
@@ -125,11 +127,23 @@ def test_a_resume_in_another_folder_and_format(config, tmp_path):
     assert [r["epoch"] for r in read_log(tmp_path / "second" / "log.txt")] == [1, 2, 3]
 
 
-def test_a_changed_batch_size_starts_the_epoch_anew(config, capsys):
-    engine.train(config.replace(max_steps=7))
-    engine.train(config.replace(resume="auto", batch_size=3))
+@pytest.mark.parametrize("before, after, steps", [
+    ({"batch_size": 2}, {"batch_size": 3}, [5, 10, 13, 16]), ({"batch_size": 4}, {"batch_size": 5}, [2, 5, 7, 9]),
+    ({"seed": 1}, {"seed": 2}, [5, 12, 17, 22]), ({}, {"coco_path": "less"}, [5, 11, 15, 19])])
+def test_other_batches_start_the_epoch_anew(config, coco, tmp_path, capsys, before, after, steps):
+    """Of another size (also where an epoch has as many), of another order, of another dataset."""
+    shutil.copytree(coco, tmp_path / "less")
+    file = tmp_path / "less" / "annotations" / "instances_train2017.json"
+    content = json.loads(file.read_text())
+    gone = content["images"].pop()["id"], content["images"].pop()["id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    file.write_text(json.dumps(content))
+    if "coco_path" in after:
+        after = {"coco_path": str(tmp_path / "less")}
+    engine.train(config.replace(**before, max_steps=steps[0] + steps[0] // 2))
+    engine.train(config.replace(**after, resume="auto"))
     assert "epoch 1 starts anew" in capsys.readouterr().out
-    assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == [5, 10, 13, 16]
+    assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == steps
 
 
 def command(config: Config, *options: str) -> list[str]:
@@ -154,20 +168,50 @@ def test_killed_and_resumed_is_exact(config, tmp_path, workers):
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status):
+def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status, every):
+    """In an epoch that is to be evaluated, which saves besides, and in one that is not."""
+    config = config.replace(eval_every=every)
     engine.train(config.replace(output_dir=str(tmp_path / "whole")))
-    parts = config.replace(output_dir=str(tmp_path / "parts"))
-    stopped = subprocess.run(command(parts), capture_output=True, text=True, timeout=60,
+    parts, rhythm = config.replace(output_dir=str(tmp_path / "parts")), ("--eval_every", str(every))
+    stopped = subprocess.run(command(parts, *rhythm), capture_output=True, text=True, timeout=60,
                              env={**os.environ, "SIGNAL": f"{number:d}@7"})
     assert stopped.returncode == status, stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert store.load(tmp_path / "parts" / "checkpoint.pkl").step == 8
-    assert subprocess.run(command(parts, "--resume", "auto"), capture_output=True, timeout=60).returncode == 0
+    resumed = subprocess.run(command(parts, *rhythm, "--resume", "auto"), capture_output=True, timeout=60)
+    assert resumed.returncode == 0
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_second_signal_ends_it_at_once(config):
+def test_a_signal_in_an_evaluation_leaves_it_out(config, tmp_path, monkeypatch):
+    """Half an evaluation is no result: nothing of it is logged, and the resumed run evaluates the whole."""
+    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    parts, own, batches = config.replace(output_dir=str(tmp_path / "parts")), NumpyTwin.evaluate, []
+
+    def evaluate(self, batch):
+        batches.append(batch)
+        if len(batches) == 3:  # the first of two of the second evaluation
+            os.kill(os.getpid(), signal.SIGTERM)
+        return own(self, batch)
+
+    monkeypatch.setattr(NumpyTwin, "evaluate", evaluate)
+    assert engine.train(parts) == 143 and len(batches) == 3
+    assert [record["epoch"] for record in read_log(tmp_path / "parts" / "log.txt")] == [0]
+    assert engine.train(parts.replace(resume="auto")) == 0
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_after_a_run_the_signals_are_the_callers_again(config):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    engine.train(config.replace(epochs=1))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(config, second):
+    """Of either kind: whoever loses patience with a stop by the scheduler presses Ctrl-C."""
     process = subprocess.Popen(command(config), env={**os.environ, "STEP_SECONDS": "30"}, stdout=subprocess.DEVNULL)
     log = Path(config.run.output_dir) / "config.json"
     for _ in range(200):  # until the first step is about to run
@@ -175,11 +219,15 @@ def test_a_second_signal_ends_it_at_once(config):
             break
         time.sleep(0.1)
     time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    assert process.poll() is None  # it finishes its step
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5) == -signal.SIGTERM
+    try:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None  # it finishes its step
+        process.send_signal(second)
+        assert process.wait(timeout=5) == -second
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures(config, monkeypatch):
@@ -245,6 +293,19 @@ def test_pictures_that_cannot_be_read(config, coco, capsys):
     assert errors.count("left out:") == 2 and "3.png" in errors and "2 pictures could not be read" in errors
     with pytest.raises(DetrError, match=r"2 pictures could not be read, the last: .*--max_bad_images"):
         engine.train(config.replace(max_bad_images=1))
+
+
+def test_validation_pictures_that_cannot_be_read(config, coco, capsys, monkeypatch):
+    """They count like the others, and a batch without any picture is not evaluated."""
+    sizes, own = [], NumpyTwin.evaluate
+    monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: sizes.append(len(batch)) or own(self, batch))
+    for number in (101, 102):
+        (coco / "val2017" / f"{number}.png").write_bytes(b"")
+    assert engine.train(config.replace(epochs=1, max_bad_images=2)) == 0 and sizes == [2]
+    errors = capsys.readouterr().err
+    assert errors.count("left out:") == 2 and "101.png" in errors and "2 pictures could not be read" in errors
+    with pytest.raises(DetrError, match=r"2 pictures could not be read, the last: .*102\.png"):
+        engine.train(config.replace(epochs=1, max_bad_images=1))
 
 
 def test_a_whole_batch_that_cannot_be_read(config, coco):
@@ -315,6 +376,23 @@ def test_weights_of_another_architecture(config, tmp_path):
     store.save(tmp_path / "other.pkl", checkpoint)
     with pytest.raises(DetrError, match=r"other\.pkl: the weights do not fit this model; missing .*class_embed\.bias"):
         engine.evaluate(config.replace(resume=str(tmp_path / "other.pkl")))
+
+
+def test_weights_that_have_diverged(config, tmp_path):
+    engine.train(config.replace(epochs=1))
+    checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
+    checkpoint.state.model["class_embed.bias"][1] = float("inf")
+    store.save(tmp_path / "diverged.pkl", checkpoint)
+    with pytest.raises(DetrError, match=r"diverged\.pkl: weights that are not finite \(1\): class_embed\.bias"):
+        engine.train(config.replace(resume=str(tmp_path / "diverged.pkl")))
+
+
+def test_every_step_has_a_dropout_seed_of_its_own(config, monkeypatch):
+    seen, step = [], NumpyTwin.train_step
+    monkeypatch.setattr(NumpyTwin, "train_step", lambda self, batch, seed, factor:
+                        seen.append(seed) or step(self, batch, seed, factor))
+    engine.train(config.replace(epochs=2))
+    assert seen == [seeding.step_seed(config.run.seed, step) for step in range(10)] and len(set(seen)) == 10
 
 
 def test_workers_give_the_same_run(config, tmp_path):
