@@ -41,7 +41,6 @@ EXTRAS = {
     "processes.py: COMMAND": "each has a launcher of its own",
     "processes.py: exchanging": "torchrun's processes are told that another has ended; mpirun ends them",
     "processes.py: PATIENCE": "likewise: how long they wait",
-    "timing.py: autocast": "PyTorch's bfloat16 is a setting from outside",
     "twin.py: Twin.to_float64": "the truth of the alignment",
 }
 

@@ -115,8 +115,7 @@ def test_published_parameter_counts(cls, backbone, trainable, total):
 
 
 def test_bf16_is_no_farther_from_the_truth_than_autocast():
-    """Outputs and a step's gradient norm in bf16. Measured: Jittor multiplies convolutions alone in bfloat16, autocast
-    linear layers too."""
+    """Outputs in bf16: Jittor multiplies convolutions and linear layers in bfloat16, autocast attention too."""
     batch, half = small_batch(3), SMALL.replace(precision="bf16")
     if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         with pytest.raises(DetrError, match="AVX512-BF16"):

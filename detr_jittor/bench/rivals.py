@@ -32,7 +32,7 @@ RIVALS = {
     "eager": Rival("PyTorch eager"),
     "channels-last": Rival("PyTorch channels-last", setting="channels_last"),
     "compile": Rival("torch.compile", setting="compile"),
-    "bf16": Rival("PyTorch bf16 autocast + channels-last", setting="bf16"),
+    "bf16": Rival("PyTorch bf16 autocast + channels-last", setting="channels_last", config=(("precision", "bf16"),)),
     "onnxruntime": Rival("ONNX Runtime", "onnxruntime", "float32"),
     "openvino": Rival("OpenVINO", "openvino", "float32"),
     "openvino bf16": Rival("OpenVINO bf16", "openvino", "bf16"),

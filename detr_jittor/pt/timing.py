@@ -17,8 +17,8 @@ STAGES = ("forward", "matching", "losses", "backward", "optimizer")
 def apply_setting(twin: PyTorchTwin, setting: str) -> None:
     """Set the twin up as PyTorch's users do who want it fast.
 
-    Args: setting: "eager", as it comes; else with the fused AdamW, and "channels_last", "compile" (one compilation
-        for each shape) or "bf16" (autocast and channels-last).
+    Args: setting: "eager", as it comes; else with the fused AdamW, and "channels_last" or "compile" (one compilation
+        for each shape). Autocast is the twin's own (`--precision bf16`).
     """
     if setting == "eager":
         return
@@ -26,20 +26,8 @@ def apply_setting(twin: PyTorchTwin, setting: str) -> None:
         group["fused"] = True
     if setting == "compile":
         twin.model.compile(dynamic=False)
-        return
-    twin.model.to(memory_format=torch.channels_last)
-    if setting == "bf16":
-        twin.forward = autocast(twin.forward)
-
-
-def autocast(forward):
-    def in_bfloat16(batch: Batch):
-        """Matrix work in bfloat16; what leaves the model is float32, as the losses want it."""
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs = forward(batch)
-        return tuple(x.float() for x in outputs)
-
-    return in_bfloat16
+    else:
+        twin.model.to(memory_format=torch.channels_last)
 
 
 def finish() -> None:

@@ -30,6 +30,7 @@ def rows(tmp_path_factory) -> dict[tuple[str, str, str], dict]:
     assert (folder / "bench.md").read_text() and "<table" in (folder / "bench.html").read_text()
     assert written["limit_gflops"]["median"] > 1
     assert 0 < written["differences"]["Jittor"] < 1e-3 and 0 < written["differences"]["ONNX Runtime"] < 1e-3
+    assert written["differences"][RIVALS["bf16"].title] > 1e-3  # it multiplies bfloat16 indeed
     return {(row["name"], row["ours"], row["rival"]): row for row in written["rows"]}
 
 
