@@ -56,10 +56,11 @@ struct Geometry {
     }
     // Maps smaller than the filter: for some there is only reference code, which is quick enough there.
     bool tiny() const { return std::min(h, w) < dilation * (k - 1) + 1; }
-    // On small maps the filters' transformation costs more than the products that it saves.
+    // On small maps the filters' transformation costs more than the products that it saves. The batch does not decide:
+    // a picture is to give the same numbers in any.
     bool winograd() const {
         return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co) &&
-               plane().tiles() >= 64;
+               plane().tiles() / b >= 32;
     }
     Plane plane() const { return {b, h, w}; }
 };
