@@ -42,7 +42,7 @@ def test_the_same_start_is_accepted():
 
 
 @pytest.mark.parametrize("other", [
-    (np.nextafter(np.float32(0.5), 1), 7, 40, 5), (0.5, 8, 40, 5), (0.5, 7, 41, 5), (0.5, 7, 40, 4),
+    (np.nextafter(np.float32(0.5), np.float32(1)), 7, 40, 5), (0.5, 8, 40, 5), (0.5, 7, 41, 5), (0.5, 7, 40, 4),
 ], ids=["a bit of a weight", "steps", "training set", "validation set"])
 def test_another_start_is_refused_and_the_process_named(other):
     with pytest.raises(DetrError, match="process 2 starts from other weights or another dataset than process 0"):
