@@ -8,5 +8,4 @@ from detr_jittor.jt.kernels.fast.library import unavailable
 from detr_jittor.jt.kernels.fast.linear import feed_forward, linear, projections
 
 __all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "layer_norm",
-           "leave", "linear", "max_pool", "multiply_bfloat16", "projections",
-           "unavailable"]
+           "leave", "linear", "max_pool", "multiply_bfloat16", "projections", "unavailable"]

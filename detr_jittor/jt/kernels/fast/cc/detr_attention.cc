@@ -61,7 +61,7 @@ struct Attention {
     // in: q [B, Lq, D], k and v [B, Lk, D], …, [mask [B, Lk] last]. numbers: heads, p, key, has mask.
     explicit Attention(const Call& call)
         : b(call.in[0].shape[0]), lq(call.in[0].shape[1]), lk(call.in[1].shape[1]), d(call.in[0].shape[2]),
-          heads(call.integer(0)), dh(d / heads), room(std::min(whole(lq, 2), 3 * (int64_t)product_rows)),
+          heads(call.integer(0)), dh(d / heads), room(std::min(whole(lq, 2), task_rows)),
           tiles((lq + room - 1) / room), keys(whole(lk, wide)), width(whole(dh, wide)), q(call.in[0].f32()),
           k(call.in[1].f32()), v(call.in[2].f32()), ignored(call.integer(3) ? call.in.back().mask() : nullptr),
           scale(1 / std::sqrt(static_cast<float>(dh))), drops(call.numbers[1] > 0),
@@ -99,7 +99,7 @@ struct Attention {
     }
     // The product of a panel [width] with a head's transposed keys or values, as a panel [keys / lanes, room, lanes]
     void over_keys(const float* left, const float* right, float* out) const {
-        float products[3 * product_rows * product_columns];
+        float products[task_rows * product_columns];
         for (int64_t j = 0; j < keys; j += wide) {
             multiply(left, room, right + j * width, width, width, products);
             for (int64_t c = 0; c < wide; c += lanes)
@@ -109,7 +109,7 @@ struct Attention {
     }
     // The product of a panel [keys] with a head's upright keys or values, to `rows` rows of y
     void over_width(const float* left, const float* right, int64_t rows, float* y) const {
-        float products[3 * product_rows * product_columns];
+        float products[task_rows * product_columns];
         for (int64_t c = 0; c < width; c += wide) {
             multiply(left, room, right + c * keys, keys, part, products);
             for (int64_t r = 0; r < rows; r++)

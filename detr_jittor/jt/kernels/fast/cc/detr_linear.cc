@@ -54,7 +54,7 @@ struct Product {
     template <class Finish>
     void run(const float* panel, int64_t room, const float* columns, Finish finish) const {
         const int64_t wide = product_columns;
-        float products[3 * product_rows * product_columns];  // see `rows_of_task`
+        float products[task_rows * product_columns];
         for (int64_t block = 0; block < whole(n, wide) / wide; block++) {
             const float* right = columns + block * channels * wide;
             if (pairs) multiply<has_pairs>(panel, room, right, channels, part / 2, products);
@@ -96,12 +96,20 @@ struct Bias {
     }
 };
 
+// Where to write each of `count` gradients, null for those that the numbers from `first` on do not ask for
+static std::vector<float*> wanted(const Call& call, int first, int count) {
+    std::vector<float*> out(count);
+    for (size_t i = 0, next = 0; i < out.size(); i++)
+        if (call.integer(first + i)) out[i] = call.out[next++].f32();
+    return out;
+}
+
 // The gradients of y = x wᵀ + b, each where there is room for it.
 static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, const float* dy,
                              float* dx, float* dw, float* db) {
-    if (dx) gemm('N', 'N', rows, k, n, dy, n, w, k, 0.f, dx, k);
+    if (dx) gemm('N', rows, k, n, dy, n, w, k, dx, k);
     // Sums over rows are added up in shorter parts than gemm's own where the result stays in the cache: it is read anew.
-    if (dw) gemm('T', 'N', n, k, rows, dy, n, x, k, 0.f, dw, k, 1.f, n * k <= 1 << 17 ? 64 : 128);
+    if (dw) gemm('T', n, k, rows, dy, n, x, k, dw, k, n * k <= 1 << 17 ? 64 : 128);
     if (!db) return;
     // Columns in chunks of a cache line, so that threads do not share any. In float64: a bias is the sum of many rows.
     int64_t chunks = (n + 15) / 16;
@@ -155,9 +163,7 @@ DETR_KERNEL(projections) {
 DETR_KERNEL(projections_backward) {
     const Tensor& w = call.in[3];
     int64_t n = w.shape[0] / 3, k = w.last();
-    float* out[5] = {nullptr, nullptr, nullptr, nullptr, nullptr};
-    for (size_t i = 0, next = 0; i < 5; i++)
-        if (call.integer(i)) out[i] = call.out[next++].f32();
+    const std::vector<float*> out = wanted(call, 0, 5);
     for (int64_t i = 0; i < 3; i++)
         product_backward(call.in[i].rows(), n, k, call.in[i].f32(), w.f32() + i * n * k, call.in[4 + i].f32(), out[i],
                          out[3] ? out[3] + i * n * k : nullptr, out[4] ? out[4] + i * n : nullptr);
@@ -167,9 +173,7 @@ DETR_KERNEL(projections_backward) {
 DETR_KERNEL(linear_backward) {
     const Tensor &x = call.in[0], &w = call.in[1];
     int64_t rows = x.rows(), k = x.last(), n = w.shape[0];
-    float* out[3] = {nullptr, nullptr, nullptr};
-    for (size_t i = 0, next = 0; i < 3; i++)
-        if (call.integer(i)) out[i] = call.out[next++].f32();
+    const std::vector<float*> out = wanted(call, 0, 3);
     const float* dy = call.in[2].f32();
     if (call.in.size() > 3) {
         float* masked = scratch(Scratch::gradient, rows * n);
@@ -218,9 +222,7 @@ DETR_KERNEL(feed_forward_backward) {
     const Tensor &x = call.in[0], &w1 = call.in[1], &w2 = call.in[2];
     int64_t rows = x.rows(), d = x.last(), f = w1.shape[0], n = w2.shape[0];
     const float *hidden = call.in[3].f32(), *dy = call.in[4].f32();
-    float* out[5] = {nullptr, nullptr, nullptr, nullptr, nullptr};
-    for (size_t i = 0, next = 0; i < 5; i++)
-        if (call.integer(i + 1)) out[i] = call.out[next++].f32();
+    const std::vector<float*> out = wanted(call, 1, 5);
     float* dhidden = scratch(Scratch::hidden, rows * f);
     product_backward(rows, n, f, hidden, w2.f32(), dy, dhidden, out[3], out[4]);
     float factor = static_cast<float>(1 / (1 - call.numbers[0]));

@@ -20,6 +20,7 @@ static const int lanes = 16, product_rows = 14;  // with two columns of lanes th
 static const int lanes = 8, product_rows = 6;  // the same for 16 registers
 #endif
 static const int product_columns = 2 * lanes;
+static const int64_t task_rows = 3 * product_rows;  // of a panel that stays in the cache, at most
 
 // sum + word · columns, of numbers, or of pairs of bfloat16 that lie in the place of one number
 template <bool pairs>
@@ -162,7 +163,7 @@ inline void pair_columns(const float*, int64_t, float*) {}
 
 // How many rows a task takes: as many for each thread, no more than what the cache holds, an even number.
 inline int64_t rows_of_task(int64_t rows, int64_t threads) {
-    int64_t most = 3 * product_rows * threads, tasks = std::max<int64_t>((rows + most - 1) / most, 1) * threads;
+    int64_t most = task_rows * threads, tasks = std::max<int64_t>((rows + most - 1) / most, 1) * threads;
     return std::max<int64_t>((rows + tasks - 1) / tasks + 1, 2) / 2 * 2;
 }
 

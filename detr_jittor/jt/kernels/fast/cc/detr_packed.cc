@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <memory>
 
-#include "detr_lru.h"
-
 namespace detr {
 
 struct Packed {
