@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt import onednn
+from detr_jittor.jt import headers, onednn
 from detr_jittor.jt.machine import Plan, make_plan, needs_onednn
 
 
@@ -129,3 +129,5 @@ def onednn_paths() -> tuple[Path, Path] | None:
 
 plan = prepare()
 jt = import_jittor(plan)
+if reason := headers.compile_headers(jt):
+    say(f"Jittor's headers cannot be kept compiled ({reason}): each new operator takes three times as long.")

@@ -29,7 +29,7 @@ from types import SimpleNamespace
 import jittor_utils
 sys.setrecursionlimit(10**6)
 seen, seen_log = dict(os.environ), dict(vars(jittor_utils.LOG))
-flags = SimpleNamespace(log_silent=1)
+flags = SimpleNamespace(log_silent=1, cc_type="none", cc_flags="")
 ssl._create_default_https_context = ssl._create_unverified_context
 print("chatter of jittor")
 if os.environ.get("stub_raises"):
