@@ -20,6 +20,7 @@ JT, PT = ROOT / "jt", ROOT / "pt"
 ONLY_JT = {
     "layers.py": "layers that PyTorch has and Jittor has not, or not exactly",
     "kernels": "what Jittor lacks on this hardware",
+    "headers.py": "Jittor compiles operators as it goes",
     "runtime.py": "prepares the machine before Jittor is imported",
     "machine.py": "how Jittor is to be started here",
     "onednn.py": "places oneDNN where Jittor looks for it",
