@@ -32,7 +32,8 @@ class Item:
     note: str = ""
 
     def to_json(self) -> dict:
-        values = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        values = {name: value for name, value in asdict(self).items()
+                  if value is not None and not (isinstance(value, (str, tuple)) and not value)}
         return values if self.ratio != np.inf else {**values, "ratio": "infinite"}  # JSON has no number for it
 
 

@@ -78,7 +78,9 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def execute(self, x):
-        identity = x if self.downsample is None else conv_norm(x, *self.downsample, relu=False)
+        x, identity = kernels.fork(x)
+        if self.downsample is not None:
+            identity = conv_norm(identity, *self.downsample, relu=False)
         y = conv_norm(x, self.conv1, self.bn1)
         return conv_norm(y, self.conv2, self.bn2, residual=identity)
 
@@ -96,7 +98,9 @@ class Bottleneck(nn.Module):
         self.downsample = downsample
 
     def execute(self, x):
-        identity = x if self.downsample is None else conv_norm(x, *self.downsample, relu=False)
+        x, identity = kernels.fork(x)
+        if self.downsample is not None:
+            identity = conv_norm(identity, *self.downsample, relu=False)
         y = conv_norm(x, self.conv1, self.bn1)
         y = conv_norm(y, self.conv2, self.bn2)
         return conv_norm(y, self.conv3, self.bn3, residual=identity)

@@ -105,6 +105,14 @@ def test_max_pool(shape):
     compare(lambda kernels, x: kernels.max_pool(x), lambda x: F.max_pool2d(x, 3, 2, 1), arrays, blocked=("x",))
 
 
+def test_fork():
+    def ours(kernels, x):
+        one, other = kernels.fork(x)
+        return one * one - 3 * other
+
+    compare(ours, lambda x: x * x - 3 * x, {"x": normal(2, 32, 5, 7)}, blocked=("x",))
+
+
 def test_frozen_weights_are_packed_anew_when_they_change():
     x, w = jt.array(normal(1, 32, 8, 8)), jt.array(normal(32, 32, 3, 3))
     one, zero = jt.ones(32), jt.zeros(32)

@@ -147,6 +147,21 @@ def test_trap_long_sums():
     assert ones.sum(1).sum(0).item() == 2**25 == torch.ones(2**25).sum().item()
 
 
+def test_long_sums_of_a_convolution():
+    from detr_jittor.jt.kernels import plain
+
+    random = np.random.default_rng(0)
+    x, w = (random.normal(size=s).astype(np.float32) for s in ((1, 256, 12, 12), (32, 256, 3, 3)))
+    exact = torch.nn.functional.conv2d(torch.tensor(x).double(), torch.tensor(w).double(), None, 1, 1).numpy()
+
+    def error(y):
+        return np.sqrt(np.square(y.numpy() - exact).mean())
+
+    pytorch = error(torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), None, 1, 1))
+    assert error(nn.conv2d(jt.array(x), jt.array(w), None, 1, 1)) > 2.5 * pytorch
+    assert error(plain.conv2d(jt.array(x), jt.array(w), 1, 1, 1)) < 1.5 * pytorch
+
+
 def test_trap_eval_stops_gradients():
     layer = nn.Linear(2, 2)
     layer.eval()

@@ -3,6 +3,9 @@
 B batch, L length, D width.
 """
 
+import operator
+from functools import reduce
+
 import numpy as np
 
 from detr_jittor.jt.runtime import jt
@@ -31,7 +34,7 @@ def conv2d(x, weight, stride, padding, dilation):
     pieces = [slice(start, start + part) for start in range(0, channels, part)]
     if len(pieces) == 1:
         return nn.conv2d(x, weight, None, stride, padding, dilation)
-    return sum(nn.conv2d(x[:, p], weight[:, p], None, stride, padding, dilation) for p in pieces)
+    return reduce(operator.add, (nn.conv2d(x[:, p], weight[:, p], None, stride, padding, dilation) for p in pieces))
 
 
 def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
@@ -66,6 +69,11 @@ def finish(y, residual, relu):
     if residual is not None:
         y = y + residual
     return nn.relu(y) if relu else y
+
+
+def fork(x):
+    """x twice, for two uses"""
+    return x, x
 
 
 def max_pool(x):

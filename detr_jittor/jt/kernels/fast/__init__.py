@@ -3,9 +3,9 @@
 from detr_jittor.jt.kernels.fast.attention import attention
 from detr_jittor.jt.kernels.fast.batch_norm import conv_batch_norm
 from detr_jittor.jt.kernels.fast.convolution import conv_norm, enter, leave, max_pool, multiply_bfloat16
-from detr_jittor.jt.kernels.fast.elementwise import adamw_step, dropout, layer_norm
+from detr_jittor.jt.kernels.fast.elementwise import adamw_step, dropout, fork, layer_norm
 from detr_jittor.jt.kernels.fast.library import unavailable
 from detr_jittor.jt.kernels.fast.linear import feed_forward, linear, projections
 
-__all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "layer_norm",
-           "leave", "linear", "max_pool", "multiply_bfloat16", "projections", "unavailable"]
+__all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
+           "layer_norm", "leave", "linear", "max_pool", "multiply_bfloat16", "projections", "unavailable"]

@@ -1,4 +1,4 @@
-// Dropout, layer norm, and AdamW with clipping.
+// Dropout, layer norm, sums, and AdamW with clipping.
 #include <omp.h>
 
 #include <algorithm>
@@ -16,6 +16,15 @@ DETR_KERNEL(dropout) {
     int64_t n = call.in[0].size();
 #pragma omp parallel for simd
     for (int64_t i = 0; i < n; i++) y[i] = x[i] * dropout.factor(static_cast<uint32_t>(i));
+}
+
+// in: two of the same shape; out: their sum
+DETR_KERNEL(add) {
+    const float *a = call.in[0].f32(), *b = call.in[1].f32();
+    float* sum = call.out[0].f32();
+    int64_t n = call.in[0].size();
+#pragma omp parallel for simd
+    for (int64_t i = 0; i < n; i++) sum[i] = a[i] + b[i];
 }
 
 // in: x [..., D], weight [D], bias [D]; out: y, [mean and 1 / deviation [rows, 2], for the backward pass].

@@ -42,7 +42,9 @@ static inline void transform_column(const Plane& p, const float* plane, const Ti
     bool inside = column >= 0 && column < p.w;
     for (int64_t i = 0; i < 4; i++) {
         int64_t row = tile.y - 1 + i;
-        d[i] = inside && row >= 0 && row < p.h ? B::at(plane + (row * p.w + column) * 16) : Lanes{};
+        const float* pixel = plane + (row * p.w + column) * 16;
+        d[i] = inside && row >= 0 && row < p.h ? B::at(pixel) : Lanes{};
+        prefetch(pixel + 8 * 16, 16);
     }
     s[0] = d[0] - d[2], s[1] = d[1] + d[2], s[2] = d[2] - d[1], s[3] = d[1] - d[3];
 }
