@@ -27,16 +27,15 @@ def place_id(name: str) -> int:
 
 def dropout_key(step_seed: int, place: int) -> int:
     """The 32-bit key that one dropout layer uses in one step."""
-    return int(mix32(np.uint32(step_seed & 0xFFFFFFFF) ^ mix32(np.uint32(place))))
+    return mix32(step_seed & 0xFFFFFFFF ^ mix32(place))
 
 
-def mix32(x: np.ndarray) -> np.ndarray:
-    """Mix the bits of uint32 numbers: the finaliser of MurmurHash3 (public domain, A. Appleby)."""
-    with np.errstate(over="ignore"):
-        x = np.asarray(x, np.uint32)
-        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-        x = (x ^ (x >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-        return x ^ (x >> np.uint32(16))
+def mix32(x):
+    """Mix the bits of a number of 32 bits, or of an array of uint32: the finaliser of MurmurHash3 (public domain,
+    A. Appleby)."""
+    x = (x ^ (x >> 16)) * 0x85EBCA6B & 0xFFFFFFFF
+    x = (x ^ (x >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
+    return x ^ (x >> 16)
 
 
 def keep_mask(key: int, p: float, shape: tuple[int, ...]) -> np.ndarray:

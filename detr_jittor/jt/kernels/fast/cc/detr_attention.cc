@@ -123,13 +123,16 @@ struct Attention {
             out[i] = j >= lk || (ignored && ignored[i / keys * lk + j]) ? -infinity : 0.f;
         }
     }
-    // A row of scores, scaled and cut. Whatever a cut key's score is, it becomes -∞.
-    void cut(const float* cuts, int64_t batch, float* s) const {
+    // A row of scores, scaled and cut; returns the largest. Whatever a cut key's score is, it becomes -∞.
+    float cut(const float* cuts, int64_t batch, float* s) const {
+        Lanes most = Lanes{} - infinity;
         for (int64_t j = 0; j < keys; j += lanes) {
             Lanes& v = B::at(s + j * room);
             Lanes limit = B::at(cuts + batch * keys + j);
             v = limit < 0 ? limit : v * scale;
+            most = v > most ? v : most;
         }
+        return largest(most);
     }
     // Times the dropout's factors
     void drop(int64_t row, float* w) const {
@@ -168,13 +171,8 @@ DETR_KERNEL(attention) {
             for (int64_t i = 0; i < rows; i++) {
                 float* w = s + i * lanes;
                 int64_t row = a.row(batch, head, first + i);
-                a.cut(cuts, batch, w);
-                Lanes most = Lanes{} - infinity, sum{};
-                for (int64_t j = 0; j < a.keys; j += lanes) {
-                    Lanes v = B::at(w + j * a.room);
-                    most = v > most ? v : most;
-                }
-                float highest = largest(most);
+                float highest = a.cut(cuts, batch, w);
+                Lanes sum{};
                 bool empty = highest == -infinity && a.ignored;
                 if (empty) highest = 0;
                 for (int64_t j = 0; j < a.keys; j += lanes) {

@@ -170,7 +170,7 @@ void winograd_convolve(const Plane& p, int64_t inputs, int64_t outputs, const fl
                        const Finish& finish, float* y) {
     int64_t threads = omp_get_max_threads(), room = rows_of_task(p.tiles(), threads);
     int64_t panel = 16 * step(inputs, room), size = panel + 16 * step(outputs, room);
-    int64_t tasks = (p.tiles() + room - 1) / room, part = inputs > 256 ? 32 : 16;
+    int64_t tasks = (p.tiles() + room - 1) / room, part = 32;
     float* arena = scratch(Scratch::threads, threads * size);
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < tasks; task++) {
