@@ -142,8 +142,10 @@ def read_segmentations(records: Records, owner: np.ndarray, images: list[ImageRe
     found = records.column("segmentation", lambda s: type(s) in (list, dict), "polygons or run lengths")
     undrawn = 0
     for row, segmentation in enumerate(found):
+        if segmentation is None or owner[row] < 0:
+            continue
         image = images[owner[row]]
-        if segmentation is None or owner[row] < 0 or None in (image.height, image.width):
+        if None in (image.height, image.width):
             continue
         if what := segmentation_fault(segmentation, image.height, image.width):
             records.fault(row, what, "Correct or remove it.")

@@ -270,6 +270,12 @@ def test_polygons_that_cannot_be_drawn_are_counted(dataset):
     assert "1 polygons" in read(dataset, content, masks=True).remarks[0]
 
 
+def test_segmentations_without_any_image(dataset):
+    content = dataset.copy()
+    content["images"] = []
+    assert any("images: the list is empty" in fault for fault in faults_of(dataset, content, masks=True))
+
+
 def test_pictures_in_subfolders_and_links(dataset):
     content = dataset.copy()
     (dataset.folder() / "a").mkdir()
