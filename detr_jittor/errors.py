@@ -2,6 +2,9 @@
 
 import sys
 import traceback
+import unicodedata
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogates, ends of lines and paragraphs
 
 
 class DetrError(Exception):
@@ -11,8 +14,13 @@ class DetrError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        super().__init__(f"{what} {mend}".strip())
+        super().__init__(visible(f"{what} {mend}".strip()))
         self.what, self.mend = what, mend
+
+
+def visible(text: str) -> str:
+    """With line breaks and other control characters as escapes: what a file says of itself forges no lines in a log."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSEEN else c for c in text)
 
 
 def tell(error: BaseException, who: str = "") -> int:

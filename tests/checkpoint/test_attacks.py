@@ -346,3 +346,12 @@ def test_a_flipped_bit_is_found(tmp_path, checkpoint):
         path.write_bytes(content)
         with pytest.raises(DetrError, match=r"checksum|CRC"):
             store.load(path)
+
+
+def test_a_name_forges_no_lines_of_the_log(tmp_path):
+    name = "numpy\nerror: none\r\x1b[2K"  # by STACK_GLOBAL, which takes any text
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x04" + text(name) + text("x") + b"\x93.")
+    with pytest.raises(DetrError) as caught:
+        store.load(path)
+    assert r"numpy\nerror: none\r\x1b[2K.x" in str(caught.value) and str(caught.value).isprintable()
