@@ -30,6 +30,8 @@ SHAPES = [  # b, ci, h, w, co, k, stride, padding, dilation, residual, relu
     (2, 32, 13, 11, 32, 3, 1, 1, 1, False, True),
     (3, 32, 13, 11, 64, 3, 1, 1, 1, False, False),  # large enough for the Winograd kernel, and odd
     (2, 96, 15, 20, 160, 3, 1, 1, 1, True, True),  # several runs and tasks of the Winograd kernel
+    (2, 32, 47, 51, 64, 3, 2, 1, 1, False, True),  # with stride 2, at odd sizes
+    (1, 96, 64, 66, 160, 3, 2, 1, 1, True, True),  # and even ones
     (1, 48, 8, 7, 32, 3, 1, 1, 1, True, False),  # 48 channels: the direct algorithm
     (2, 32, 13, 11, 48, 3, 2, 1, 1, True, True),
     (1, 32, 9, 12, 32, 3, 1, 2, 2, True, True),  # DC5

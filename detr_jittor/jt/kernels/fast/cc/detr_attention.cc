@@ -2,8 +2,8 @@
 //
 // Each head is worked through in tiles of queries, so that its scores stay in the cache and are never stored: the
 // backward pass makes them again from the queries, the keys, and each row's largest score and sum of exponentials (not
-// their one logarithm: its rounding alone would be an error of 2e-7 in all weights of the row). A tile's scores lie in a
-// panel [Lk / lanes, tile, lanes], as the left matrix of the next product wants them.
+// their one logarithm: its rounding alone would be an error of 2e-7 in all weights of the row). A tile's scores lie in
+// a panel [Lk / lanes, tile, lanes], as the left matrix of the next product wants them.
 #include <omp.h>
 
 #include <algorithm>
@@ -73,7 +73,8 @@ struct Attention {
     // Of a matrix [B, Lq, D] or [B, Lk, D], what belongs to a head
     int64_t query(int64_t batch, int64_t head, int64_t first) const { return (batch * lq + first) * d + head * dh; }
     int64_t key(int64_t batch, int64_t head) const { return batch * lk * d + head * dh; }
-    int64_t columns() const { return keys * width; }  // floats of a head's keys or values as the right matrix of a product
+    // floats of a head's keys or values as the right matrix of a product
+    int64_t columns() const { return keys * width; }
 
     // A head's x [Lk, dh], transposed: [keys / columns, width, columns]
     void transposed(const float* x, float* out) const {

@@ -59,10 +59,10 @@ struct Geometry {
     // On small maps the filters' transformation costs more than the products that it saves. The batch does not decide:
     // a picture is to give the same numbers in any.
     bool winograd() const {
-        return operand == f32 && k == 3 && stride == 1 && dilation == 1 && padding == 1 && has_winograd(ci, co) &&
-               plane().tiles() / b >= 32;
+        return operand == f32 && k == 3 && stride <= 2 && dilation == 1 && padding == 1 && has_winograd(ci, co) &&
+               plane().tiles() / b >= 32 * stride * stride;
     }
-    Plane plane() const { return {b, h, w}; }
+    Plane plane() const { return {b, h, w, stride}; }
 };
 
 static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
@@ -166,9 +166,11 @@ DETR_KERNEL(convolution) {
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
     bool residual = call.in.size() > 4;
     if (g.winograd()) {
-        auto transform = [&](float* target) { winograd_filters(g.ci, g.co, weight.f32(), scale.f32(), target); };
-        int64_t floats = winograd_filter_floats(g.ci, g.co);
-        const float* filters = packed(weight, {}, scale.f32(), g.co, floats, call.integer(4), Scratch::weights,
+        auto transform = [&](float* target) {
+            winograd_filters(g.stride, g.ci, g.co, weight.f32(), scale.f32(), target);
+        };
+        int64_t floats = winograd_filter_floats(g.stride, g.ci, g.co);
+        const float* filters = packed(weight, {g.stride}, scale.f32(), g.co, floats, call.integer(4), Scratch::weights,
                                       transform);
         Finish finish{shift.f32(), residual ? call.in[4].f32() : nullptr, call.integer(3) != 0};
         return winograd_convolve(g.plane(), g.ci, g.co, x.f32(), filters, finish, call.out[0].f32());
@@ -210,9 +212,9 @@ static void write_input_gradient(const Geometry& whole, const Tensor& weight, co
                                  float* dx) {
     Geometry g = whole.without_skips();
     if (g.winograd()) {
-        float* filters = scratch(Scratch::weights, winograd_filter_floats(g.ci, g.co));
-        winograd_turned_filters(g.ci, g.co, weight.f32(), scale.f32(), filters);
-        return winograd_convolve(g.plane(), g.co, g.ci, dy, filters, {nullptr, nullptr, false}, dx);
+        float* filters = scratch(Scratch::weights, winograd_filter_floats(g.stride, g.ci, g.co));
+        winograd_turned_filters(g.stride, g.ci, g.co, weight.f32(), scale.f32(), filters);
+        return winograd_backward_input(g.plane(), g.ci, g.co, dy, filters, dx);
     }
     const Primitive& p = backward_data(g);
     const float* w = direct_weights(g, weight, scale, p.weights, false);

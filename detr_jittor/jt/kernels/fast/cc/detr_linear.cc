@@ -108,7 +108,8 @@ static std::vector<float*> wanted(const Call& call, int first, int count) {
 static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, const float* dy,
                              float* dx, float* dw, float* db) {
     if (dx) gemm('N', rows, k, n, dy, n, w, k, dx, k);
-    // Sums over rows are added up in shorter parts than gemm's own where the result stays in the cache: it is read anew.
+    // Sums over rows are added up in shorter parts than gemm's own where the result stays in the cache: it is read
+    // anew.
     if (dw) gemm('T', n, k, rows, dy, n, x, k, dw, k, n * k <= 1 << 17 ? 64 : 128);
     if (!db) return;
     // Columns in chunks of a cache line, so that threads do not share any. In float64: a bias is the sum of many rows.

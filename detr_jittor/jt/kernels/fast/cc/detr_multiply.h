@@ -77,8 +77,8 @@ struct UpTo<pairs, 0> {
     static void multiply(int64_t, const float*, int64_t, const float*, int64_t, int64_t, float*) {}
 };
 
-// products[row, columns] = Σ over channels of panel[channel, row] · columns[channel, column], for all rows of a panel. The
-// sum is made of parts of so many products, as rounding errors grow with the root of it. `channels` and `part` are
+// products[row, columns] = Σ over channels of panel[channel, row] · columns[channel, column], for all rows of a panel.
+// The sum is made of parts of so many products, as rounding errors grow with the root of it. `channels` and `part` are
 // multiples of lanes, `room` is even. With `pairs` a channel is a pair of bfloat16.
 template <bool pairs = false>
 inline void multiply(const float* panel, int64_t room, const float* columns, int64_t channels, int64_t part,
@@ -139,8 +139,8 @@ inline void transpose_block(const float* w, int64_t distance, int64_t n, int64_t
         for (int64_t c = 0; c < length; c++) columns[c * wide + j] = w[j * distance + c];
 }
 
-// Channels 2i and 2i + 1 as one pair of bfloat16: a panel, in place, and `channels` of a block of columns. An even number
-// of lanes; only where `has_pairs`.
+// Channels 2i and 2i + 1 as one pair of bfloat16: a panel, in place, and `channels` of a block of columns. An even
+// number of lanes; only where `has_pairs`.
 #ifdef __AVX512BF16__
 static const bool has_pairs = true;
 
