@@ -97,12 +97,14 @@ class Spoiled(Processes):
 @TWINS
 @pytest.mark.parametrize("what", ["loss", "grad_norm"])
 def test_a_step_that_is_not_finite_updates_nothing(cls, what):
-    twin = twin_with(cls, SMALL)
+    twin = twin_with(cls, SMALL, ema=True)
+    twin.train_step(small_batch(2), 4, 1.0)  # from here on the averages are not the weights
     before = twin.state()
     twin.processes = twin.optimizer.processes = Spoiled(what)
     assert np.isnan(twin.train_step(small_batch(3), 5, 1.0)[what])
     after = twin.state()
-    assert all(np.array_equal(after.model[n], before.model[n]) for n in after.model) and after.steps == 0
+    assert all(np.array_equal(after.model[n], before.model[n]) for n in after.model) and after.steps == 1
+    assert all(np.array_equal(after.average[n], before.average[n]) for n in after.average) and after.average
 
 
 def test_parts_in_both_twins_with_dropout():
@@ -173,6 +175,17 @@ def test_training_goes_on_after_averages_were_seen_and_in_the_other_twin(first):
     assert all(np.array_equal(states[0].average[n], states[1].average[n]) for n in states[0].average)
     moved = {n for n in source.trained if not np.array_equal(states[0].model[n], small_state(source).model[n])}
     assert moved == set(source.trained)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_no_gradient_is_computed_for_what_is_not_trained(norm):
+    """In Jittor also after a load and after averages were seen: what is handed over may bring its own mark along."""
+    twin = twin_with(JittorTwin, SMALL, ema=True, backbone_norm=norm)
+    twin.train_step(small_batch(3), 5, 1.0)
+    with twin.averaged():
+        pass
+    weights = twin.model.state_dict()
+    assert {n for n, v in weights.items() if not v.is_stop_grad()} == set(twin.trained) < set(weights)
 
 
 def test_averages_of_running_statistics():

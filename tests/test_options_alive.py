@@ -63,11 +63,11 @@ def test_no_aux_loss_leaves_the_last_layer(cls):
     assert all(last[n] == pytest.approx(usual[n], rel=1e-6) for n in last if n != "loss")
 
 
-def step(cls, **options):
+def step(cls, factor=1.0, **options):
     """(log of one training step, weights before, weights after, first moments)"""
     twin = twin_with(cls, **options)
     before = twin.state().model
-    log = twin.train_step(small_batch(3), 5, 1.0)
+    log = twin.train_step(small_batch(3), 5, factor)
     after = twin.state()
     return log, before, after.model, {name: m for name, (m, _) in after.optimizer.items()}
 
@@ -85,6 +85,9 @@ def test_the_optimizers_options(cls):
         after = step(cls, **{**plain, option: 2 * plain[option]})[2]
         assert moved(after, fast) == pytest.approx(2 * moved(usual, fast), rel=1e-3), option
         assert moved(after, slow) == pytest.approx(moved(usual, slow), rel=1e-3), option
+    after = step(cls, 0.25, **plain)[2]  # the schedule's factor is for both groups
+    for name in (head, body):
+        assert moved(after, name) == pytest.approx(moved(usual, name) / 4, rel=1e-3), name
     after = step(cls, **{**plain, "weight_decay": 0.5})[2]
     assert np.allclose(after[head] - usual[head], -1e-3 * 0.5 * before[head], atol=1e-6)
     clipped = step(cls, **{**plain, "clip_max_norm": 0.01})
@@ -98,6 +101,16 @@ def test_dropout_acts_in_training_only(cls):
     pair = [twin_with(cls, dropout=p) for p in (0.0, 0.5)]
     assert pair[0].evaluate(batch)[1] == pair[1].evaluate(batch)[1]
     assert pair[0].train_step(batch, 5, 1.0)["loss"] != pair[1].train_step(batch, 5, 1.0)["loss"]
+
+
+def test_pytorchs_own_dropout_masks_depend_on_the_steps_seed_alone():
+    """Not on what was drawn before: a run that is resumed has the masks of one that was not interrupted."""
+    twin = twin_with(PyTorchTwin, dropout=0.5, dropout_masks="native")
+    losses = []
+    for seed in (5, 5, 6):
+        twin.load(small_state(twin))
+        losses.append(twin.train_step(small_batch(3), seed, 1.0)["loss"])
+    assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize("options", [

@@ -37,6 +37,8 @@ SHAPES = [  # b, ci, h, w, co, k, stride, padding, dilation, residual, relu
     (1, 32, 9, 12, 32, 3, 1, 2, 2, True, True),  # DC5
     (1, 32, 1, 1, 32, 3, 1, 1, 1, False, True),  # one pixel
     (2, 3, 33, 47, 64, 7, 2, 3, 1, False, True),  # the stem
+    (2, 32, 13, 17, 64, 1, 1, 0, 1, True, False),  # as the first, but for the ReLU: each has a primitive of its own
+    (2, 32, 13, 11, 48, 3, 1, 1, 1, True, True),  # as the eighth, but for the stride
 ]
 
 
@@ -88,6 +90,15 @@ def test_conv_batch_norm(shape):
             np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=3e-6, atol=3e-6)
 
 
+def test_the_relu_of_a_batch_norm_does_not_hide_a_nan():
+    """A run that has diverged is to be told, not to go on with zeros."""
+    x, w = normal(1, 32, 5, 4), normal(32, 32, 1, 1)
+    x[0, 3, 2, 1] = np.nan
+    norm = (jt.ones(32), jt.zeros(32), jt.zeros(32), jt.ones(32))
+    y = fast.leave(fast.conv_batch_norm(fast.enter(jt.array(x)), jt.array(w), *norm, 1, 0, 1, True))
+    assert np.isnan(y.numpy()).all()
+
+
 def test_conv_batch_norm_in_evaluation():
     arrays = conv_inputs(1, 32, 9, 7, 32, 3, 1, 1, 1, True)
     gamma, beta, mean, var = np.abs(normal(32)) + 0.5, normal(32), normal(32), np.abs(normal(32)) + 0.5
@@ -115,6 +126,13 @@ def test_fork():
     compare(ours, lambda x: x * x - 3 * x, {"x": normal(2, 32, 5, 7)}, blocked=("x",))
 
 
+def test_max_pooling_does_not_hide_a_nan():
+    x = normal(1, 16, 9, 8)
+    x[0, 5, 4, 4] = np.nan  # in the middle of one window, which comes to row 2 and column 2
+    y = fast.leave(fast.max_pool(fast.enter(jt.array(x)))).numpy()
+    assert np.argwhere(np.isnan(y)).tolist() == [[0, 5, 2, 2]]
+
+
 def test_frozen_weights_are_packed_anew_when_they_change():
     x, w = jt.array(normal(1, 32, 8, 8)), jt.array(normal(32, 32, 3, 3))
     one, zero = jt.ones(32), jt.zeros(32)
@@ -129,8 +147,21 @@ def test_frozen_weights_are_packed_anew_when_they_change():
     np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(infer(fast, one * 2), infer(plain, one * 2), rtol=1e-5, atol=1e-4)  # other statistics
     moments = jt.zeros_like(w), jt.zeros_like(w)
+    before = infer(fast)  # with the same statistics as after it: others alone would have them packed anew
     fast.adamw_step([w], [jt.ones_like(w)], [moments[0]], [moments[1]], [0.1], 0.0, 1, 0)  # a training step
     np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
+    assert not np.allclose(infer(fast), before)
+
+
+def test_frozen_weights_are_packed_anew_for_another_algorithm():
+    """A small map is for the direct one, a large one for Winograd's, each of which wants them in a form of its own."""
+    w, one, zero = jt.array(normal(32, 32, 3, 3)), jt.ones(32), jt.zeros(32)
+    with jt.no_grad():
+        for size in (8, 24, 8):
+            x = jt.array(normal(1, 32, size, size))
+            mine, reference = (kernels.leave(kernels.conv_norm(kernels.enter(x), w, one, zero, 1, 1, 1)).numpy()
+                               for kernels in (fast, plain))
+            np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-4)
 
 
 def backbone_layers(depths, bottleneck, dilation, h, w):

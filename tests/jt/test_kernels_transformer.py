@@ -35,6 +35,17 @@ def test_linear(rows, k, n, relu):
     compare(lambda kernels, **v: kernels.linear(*v.values(), relu), truth, arrays)
 
 
+def test_the_relu_of_a_linear_layer_does_not_hide_a_nan():
+    """A run that has diverged is to be told, not to go on with zeros."""
+    x, w, v, b = normal(5, 48), normal(64, 48), normal(48, 64), normal(64)
+    x[2, 7] = np.nan
+    one = fast.linear(*map(jt.array, (x, w, b)), True).numpy()
+    two = fast.feed_forward(*map(jt.array, (x, w, b, v, b[:48])), 0.0, 0).numpy()
+    for y in (one, two):
+        assert [np.isnan(row).all() for row in y] == [False, False, True, False, False]
+        assert np.isfinite(np.delete(y, 2, 0)).all()
+
+
 @pytest.mark.parametrize("rows, keys, d", [(7, 19, 24), (100, 300, 256), (1, 1, 8)])
 def test_projections(rows, keys, d):
     arrays = {"query": normal(2, rows, d), "key": normal(2, keys, d), "value": normal(2, keys, d),

@@ -200,7 +200,7 @@ static void transform_outputs(const Plane& p, const Map& map, const float* produ
                 for (int64_t j = 0; j < A::outputs && left + j < map.w; j++) {
                     Lanes v = out[j] + shift;
                     if (finish.residual) v += B::at(finish.residual + place + j * 16);
-                    if (finish.relu) v = v > 0 ? v : Lanes{};
+                    if (finish.relu) v = v < 0 ? Lanes{} : v;  // a NaN stays
                     B::at(y + place + j * 16) = v;
                 }
             }
