@@ -132,7 +132,9 @@ def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: flo
 
 
 def counted(found: dict) -> str:
-    return f"{len(found['segments'])} segments" if "segments" in found else f"{len(found['detections'])} objects"
+    what = "segment" if "segments" in found else "object"
+    n = len(found["segments" if "segments" in found else "detections"])
+    return f"{n} {what}" + "s" * (n != 1)
 
 
 def point(text: str) -> tuple[int, int]:
