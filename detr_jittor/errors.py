@@ -14,8 +14,8 @@ class DetrError(Exception):
     """
 
     def __init__(self, what: str, mend: str = ""):
-        super().__init__(visible(f"{what} {mend}".strip()))
-        self.what, self.mend = what, mend
+        self.what, self.mend = visible(what), visible(mend)
+        super().__init__(f"{self.what} {self.mend}".strip())
 
 
 def visible(text: str) -> str:
