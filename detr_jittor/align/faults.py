@@ -35,10 +35,11 @@ FAULTS = (
 
     # forward
     fault("batch-norm statistics dropped (predecessor)", "forward", "jt/backbone.py",
-          "scale = self.weight / jt.sqrt(self.running_var + 1e-5)", "scale = self.weight",
-          "shift = self.bias - self.running_mean * scale", "shift = self.bias"),
+          "self.running_mean, self.running_var\n",
+          "jt.zeros_like(self.running_mean), jt.ones_like(self.running_var)\n"),
     fault("batch norm's eps outside the root", "forward", "jt/backbone.py",
-          "jt.sqrt(self.running_var + 1e-5)", "(jt.sqrt(self.running_var) + 1e-5)"),
+          "self.running_mean, self.running_var\n",
+          "self.running_mean, (jt.sqrt(self.running_var) + 1e-5).sqr() - 1e-5\n"),
     fault("positions from a boolean cumulative sum (predecessor)", "forward", "jt/position.py",
           "y = inside.cumsum(1)", "y = jt.logical_not(mask).cumsum(1).float64()",
           "x = inside.cumsum(2)", "x = jt.logical_not(mask).cumsum(2).float64()"),

@@ -29,10 +29,8 @@ class FrozenBatchNorm2d(nn.Module):
 
     def execute(self, x, conv, residual, relu: bool):
         """Convolution, this norm, sum with the residual, ReLU in one kernel."""
-        scale = self.weight / jt.sqrt(self.running_var + 1e-5)
-        shift = self.bias - self.running_mean * scale
-        return kernels.conv_norm(x, conv.weight, scale, shift, conv.stride, conv.padding, conv.dilation,
-                                 residual, relu)
+        norm = self.weight, self.bias, self.running_mean, self.running_var
+        return kernels.conv_norm(x, conv.weight, norm, conv.stride, conv.padding, conv.dilation, residual, relu)
 
 
 class BatchNorm2d(nn.Module):

@@ -29,7 +29,7 @@ class Conv1x1(nn.Module):
         """[B, C, H, W] → [B, C', H, W]"""
         b, c, h, w = x.shape
         rows = x.reshape(b, c, h * w).transpose(0, 2, 1)  # [B, H·W, C]
-        y = kernels.linear(rows, self.weight.reshape(-1, c), self.bias, derived=True)
+        y = kernels.linear(rows, self.weight, self.bias)
         return y.transpose(0, 2, 1).reshape(b, -1, h, w)
 
 
@@ -105,5 +105,6 @@ def set_training(model: nn.Module, training: bool) -> None:
     TRAP(jittor): eval-stops-gradients. Module.eval() stops the gradients of all parameters, and train() restores
     them by the Python id of a Var, which another Var may have by then. So neither is called.
     """
-    for module in model.modules():
-        module.is_train = training
+    if vars(model).get("is_train") != training:  # all modules agree: it is set here alone
+        for module in model.modules():
+            module.is_train = training

@@ -47,17 +47,18 @@ def test_conv_norm(shape):
     *geometry, residual, relu = shape
     arrays = conv_inputs(*geometry, residual)
     co, (stride, padding, dilation) = geometry[4], geometry[6:]
-    arrays |= {"norm_scale": np.abs(normal(co)) + 0.5, "norm_shift": normal(co)}
+    norm = {"gamma": np.abs(normal(co)) + 0.5, "beta": normal(co), "mean": normal(co), "var": np.abs(normal(co)) + 0.5}
 
-    def ours(kernels, x, weight, residual, norm_scale, norm_shift):
-        return kernels.conv_norm(x, weight, norm_scale, norm_shift, stride, padding, dilation, residual, relu)
+    def ours(kernels, x, weight, residual, **norm):
+        return kernels.conv_norm(x, weight, (*norm.values(),), stride, padding, dilation, residual, relu)
 
-    def truth(x, weight, residual, norm_scale, norm_shift):
-        y = F.conv2d(x, weight, None, stride, padding, dilation) * norm_scale[:, None, None]
-        y = y + norm_shift[:, None, None] + (0 if residual is None else residual)
+    def truth(x, weight, residual, gamma, beta, mean, var):
+        y = F.batch_norm(F.conv2d(x, weight, None, stride, padding, dilation), mean, var, gamma, beta, False, 0.1, 1e-5)
+        y = y if residual is None else y + residual
         return F.relu(y) if relu else y
 
-    fixed = ("norm_scale", "norm_shift") + (("x",) if geometry[1] == 3 else ())  # pictures have no gradient
+    arrays |= norm
+    fixed = (*norm, *["x"] * (geometry[1] == 3))  # pictures have no gradient
     compare(ours, truth, arrays, fixed, blocked=("x", "residual"))
 
 
@@ -139,7 +140,7 @@ def test_frozen_weights_are_packed_anew_when_they_change():
 
     def infer(kernels, scale=one):
         with jt.no_grad():
-            return kernels.leave(kernels.conv_norm(kernels.enter(x), w, scale, zero, 1, 1, 1)).numpy()
+            return kernels.leave(kernels.conv_norm(kernels.enter(x), w, (scale, zero, zero, one), 1, 1, 1)).numpy()
 
     np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(infer(fast), infer(plain), rtol=1e-5, atol=1e-4)
@@ -155,11 +156,11 @@ def test_frozen_weights_are_packed_anew_when_they_change():
 
 def test_frozen_weights_are_packed_anew_for_another_algorithm():
     """A small map is for the direct one, a large one for Winograd's, each of which wants them in a form of its own."""
-    w, one, zero = jt.array(normal(32, 32, 3, 3)), jt.ones(32), jt.zeros(32)
+    w = jt.array(normal(32, 32, 3, 3))
     with jt.no_grad():
         for size in (8, 24, 8):
             x = jt.array(normal(1, 32, size, size))
-            mine, reference = (kernels.leave(kernels.conv_norm(kernels.enter(x), w, one, zero, 1, 1, 1)).numpy()
+            mine, reference = (kernels.leave(kernels.conv_norm(kernels.enter(x), w, (), 1, 1, 1)).numpy()
                                for kernels in (fast, plain))
             np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-4)
 
@@ -207,19 +208,19 @@ def test_primitives_are_kept_within_a_bound():
 def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16):
     *geometry, residual, relu = shape
     arrays = conv_inputs(*geometry, residual)
-    co, (stride, padding, dilation) = geometry[4], geometry[6:]
+    stride, padding, dilation = geometry[6:]
     inputs = {n: None if a is None else jt.array(a) for n, a in arrays.items()}
     x, residual = (None if inputs[n] is None else fast.enter(inputs[n]) for n in ("x", "residual"))
-    y = fast.leave(fast.conv_norm(x, inputs["weight"], jt.ones(co), jt.zeros(co), stride, padding, dilation, residual,
-                                  relu))
-    grads = jt.grad((y * y).sum(), [inputs["weight"]] + [inputs["x"]] * (geometry[1] > 3))
+    y = fast.leave(fast.conv_norm(x, inputs["weight"], (), stride, padding, dilation, residual, relu))
+    gradient = normal(*y.shape)  # not zero where the ReLU cuts
+    grads = jt.grad((y * jt.array(gradient)).sum(), [inputs["weight"]] + [inputs["x"]] * (geometry[1] > 3))
 
     def torch_results(dtype):
         x, weight = (torch.tensor(arrays[n], dtype=dtype, requires_grad=True) for n in ("x", "weight"))
         y = F.conv2d(x, weight, None, stride, padding, dilation).to(torch.float32 if dtype == torch.bfloat16 else dtype)
         y = y if residual is None else y + torch.tensor(arrays["residual"])
         y = F.relu(y) if relu else y
-        y.square().sum().backward()
+        (y * torch.tensor(gradient)).sum().backward()
         return [t.detach().double().numpy() for t in (y, weight.grad, x.grad)]
 
     for mine, theirs, truth in zip([y, *grads], torch_results(torch.bfloat16), torch_results(torch.float64)):
@@ -227,3 +228,27 @@ def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16)
         error, allowed = (np.sqrt(((v - truth) ** 2).mean()) / scale for v in (mine.numpy(), theirs))
         assert error <= max(1.5 * allowed, 4e-3)
         assert error > 1e-5  # it was bfloat16 indeed
+
+
+def test_the_precision_may_change_while_weights_are_kept():
+    """Primitives and packed weights of one precision are of no use to the other."""
+    x, w = normal(1, 48, 9, 8), normal(64, 48, 1, 1, scale=0.1)
+    rows, matrix, bias = map(jt.array, (normal(30, 48), normal(64, 48), normal(64)))
+    weight, found = jt.array(w), []
+    with jt.no_grad():
+        for wanted in (False, True, False):
+            if not fast.multiply_bfloat16(wanted):
+                pytest.skip("the processor has no bfloat16")
+            y = fast.leave(fast.conv_norm(fast.enter(jt.array(x)), weight, (), 1, 0, 1))
+            found.append((y.numpy(), fast.linear(rows, matrix, bias).numpy()))
+    for before, rounded, after in zip(*found):
+        np.testing.assert_array_equal(before, after)
+        assert 1e-4 < np.abs(rounded - before).max() / np.abs(before).max() < 1e-2
+
+
+def test_bfloat16_does_not_hide_a_nan(bfloat16):
+    """This one would become -0 if it were rounded like a number."""
+    x = normal(1, 32, 5, 4)
+    x[0, 3, 2, 1] = np.array(0x7FFFFFFF, np.uint32).view(np.float32)
+    y = fast.leave(fast.conv_norm(fast.enter(jt.array(x)), jt.array(normal(32, 32, 1, 1)), (), 1, 0, 1, relu=False))
+    assert np.isnan(y.numpy()[0, :, 2, 1]).all()

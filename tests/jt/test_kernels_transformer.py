@@ -74,21 +74,27 @@ def test_feed_forward(b, s, d, f, p):
     np.testing.assert_allclose(value, truth(**{n: torch.tensor(a) for n, a in arrays.items()}), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows, k, n", [(37, 48, 80), (1, 5, 3), (300, 256, 92)])
+@pytest.mark.parametrize("rows, k, n", [(37, 48, 80), (1, 5, 3), (300, 256, 92), (32, 32, 32)])
 def test_linear_layers_in_bfloat16_err_as_torch_does_in_bfloat16(rows, k, n, bfloat16):
     shapes = (rows, k), (n, k), (k, n), (n,), (k,)
-    x, w, v, b, c = (np.random.default_rng(3).normal(size=s).astype(np.float32) / s[-1] ** 0.5 for s in shapes)
-    one = fast.linear(*map(jt.array, (x, w, b))).numpy()
-    two = fast.feed_forward(*map(jt.array, (x, w, b, v, c)), 0.0, 0).numpy()
+    arrays = [np.random.default_rng(3).normal(size=s).astype(np.float32) / s[-1] ** 0.5 for s in shapes]
+    gradient = np.random.default_rng(4).normal(size=(rows, n)).astype(np.float32)
+
+    x, w, v, b, c = (jt.array(a) for a in arrays)
+    one, two = fast.linear(x, w, b), fast.feed_forward(x, w, b, v, c, 0.0, 0)
+    mine = [one, two, *jt.grad((one * jt.array(gradient)).sum(), [x, w]), *jt.grad((two * x).sum(), [w, v])]
 
     def torch_results(dtype):
-        tensors = [torch.tensor(a, dtype=dtype) for a in (x, w, b, v, c)]
-        one = F.linear(*tensors[:3])
-        return [t.double().numpy() for t in (one, F.linear(F.relu(one), *tensors[3:]))]
+        x, w, v, b, c = (torch.tensor(a, dtype=dtype, requires_grad=True) for a in arrays)
+        one = F.linear(x, w, b)
+        two = F.linear(F.relu(F.linear(x, w, b)), v, c)
+        grads = [*torch.autograd.grad((one * torch.tensor(gradient, dtype=dtype)).sum(), [x, w]),
+                 *torch.autograd.grad((two * x).sum(), [w, v])]
+        return [t.detach().double().numpy() for t in (one, two, *grads)]
 
-    for mine, theirs, truth in zip((one, two), torch_results(torch.bfloat16), torch_results(torch.float64)):
+    for value, theirs, truth in zip(mine, torch_results(torch.bfloat16), torch_results(torch.float64)):
         scale = np.sqrt((truth**2).mean())
-        error, allowed = (np.sqrt(((a - truth) ** 2).mean()) / scale for a in (mine, theirs))
+        error, allowed = (np.sqrt(((a - truth) ** 2).mean()) / scale for a in (value.numpy(), theirs))
         assert 1e-5 < error <= max(1.2 * allowed, 2e-3)
 
 

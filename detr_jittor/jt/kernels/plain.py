@@ -37,10 +37,16 @@ def conv2d(x, weight, stride, padding, dilation):
     return reduce(operator.add, (nn.conv2d(x[:, p], weight[:, p], None, stride, padding, dilation) for p in pieces))
 
 
-def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
-    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
+def conv_norm(x, weight, norm, stride, padding, dilation, residual=None, relu=True):
+    """ReLU(norm(conv(x)) + residual) → [B, C', H', W']
+
+    Args: norm: weight, bias, mean and variance [C'] of a batch norm, without gradients, or () for none.
+    """
     y = conv2d(x, weight, stride, padding, dilation)
-    y = y * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+    if norm:
+        gamma, beta, mean, var = (t.detach() for t in norm)
+        scale = gamma / jt.sqrt(var + 1e-5)
+        y = y * scale.reshape(1, -1, 1, 1) + (beta - mean * scale).reshape(1, -1, 1, 1)
     return finish(y, residual, relu)
 
 
@@ -81,9 +87,9 @@ def max_pool(x):
     return nn.max_pool2d(x, 3, 2, 1)
 
 
-def linear(x, weight, bias, relu=False, derived=False):
-    """[..., D] and [D', D] → [..., D']; `derived` is for kernels that keep packed weights"""
-    y = nn.matmul_transpose(x, weight) + bias
+def linear(x, weight, bias, relu=False):
+    """[..., D] and [D', D], or [D', D, 1, 1] → [..., D']"""
+    y = nn.matmul_transpose(x, weight.reshape(weight.shape[:2])) + bias
     return nn.relu(y) if relu else y
 
 

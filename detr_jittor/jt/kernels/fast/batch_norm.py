@@ -30,9 +30,8 @@ def conv_batch_norm(x, weight, gamma, beta, running_mean, running_var, stride, p
     In evaluation gamma and beta have no gradient.
     """
     if not training:
-        scale = gamma / jt.sqrt(running_var + 1e-5)
-        return conv_norm(x, weight, scale, beta - running_mean * scale, stride, padding, dilation, residual, relu)
-    y = conv_norm(x, weight, jt.ones_like(gamma), jt.zeros_like(beta), stride, padding, dilation, relu=False)
+        return conv_norm(x, weight, (gamma, beta, running_mean, running_var), stride, padding, dilation, residual, relu)
+    y = conv_norm(x, weight, (), stride, padding, dilation, relu=False)
     running = running_mean.detach(), running_var.detach()
     y, mean, var = apply(BatchNorm, y, gamma, beta, residual, *running, momentum, relu)
     running_mean.update(mean.detach())

@@ -50,25 +50,25 @@ class MaxPool(jt.Function):
 
 
 class ConvNorm(jt.Function):
-    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
+    """ReLU(norm(conv(x)) + residual); the norm's tensors, if any, have no gradient → [B, C', H', W']"""
 
-    def execute(self, x, weight, scale, shift, geometry, residual, relu, kept):
-        inputs = [x, weight, scale, shift] + ([] if residual is None else [residual])
+    def execute(self, x, weight, residual, geometry, relu, kept, *norm):
+        inputs = [x, weight, *norm] + ([] if residual is None else [residual])
         y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, kept)[0]
-        self.saved = x, weight, scale, y, geometry, relu
+        self.saved = x, weight, norm, y, geometry, relu
         return y
 
     def grad(self, dy):
-        x, weight, scale, y, geometry, relu = self.saved
-        wants_x, wants_weight, wants_residual = (self.input_mask[i] >= 0 for i in (0, 1, 5))
+        x, weight, norm, y, geometry, relu = self.saved
+        wants_x, wants_weight, wants_residual = (self.input_mask[i] >= 0 for i in range(3))
         wants_x = wants_x and x.shape[1] % 16 == 0  # pictures need no gradient, and Jittor asks for it all the same
         shapes = [x.shape] * wants_x + [weight.shape] * wants_weight + [y.shape] * (wants_residual and relu)
-        grads = iter(run("convolution_backward", [x, weight, scale, dy] + [y] * relu, shapes, *geometry,
+        grads = iter(run("convolution_backward", [x, weight, *norm, dy] + [y] * relu, shapes, *geometry,
                          wants_x, wants_weight, wants_residual))
         dx = next(grads) if wants_x else None
         dweight = next(grads) if wants_weight else None
         dresidual = (next(grads) if relu else dy) if wants_residual else None
-        return dx, dweight, None, None, None, dresidual, None, None
+        return dx, dweight, dresidual, None, None, None, *(None for _ in norm)
 
 
 def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
@@ -78,10 +78,12 @@ def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
     return b, outputs, h, w
 
 
-def conv_norm(x, weight, scale, shift, stride, padding, dilation, residual=None, relu=True):
-    """ReLU(conv(x) · scale + shift + residual); scale and shift [C'] have no gradient → [B, C', H', W']"""
-    geometry = stride, padding, dilation
-    return apply(ConvNorm, x, weight, scale.detach(), shift.detach(), geometry, residual, relu, is_kept(weight))
+def conv_norm(x, weight, norm, stride, padding, dilation, residual=None, relu=True):
+    """ReLU(norm(conv(x)) + residual) → [B, C', H', W']
+
+    Args: norm: weight, bias, mean and variance [C'] of a batch norm, without gradients, or () for none.
+    """
+    return apply(ConvNorm, x, weight, residual, (stride, padding, dilation), relu, is_kept(weight), *norm)
 
 
 def max_pool(x):

@@ -46,12 +46,9 @@ def wanted_gradients(function: jt.Function, kernel: str, inputs: list, variables
     return [next(grads) if wanted else None for wanted in wants]
 
 
-def linear(x, weight, bias, relu=False, derived=False):
-    """[..., D] and [D', D] → [..., D']
-
-    Args: derived: whether the weight is computed anew for each call, so that it is no use to keep its packed form.
-    """
-    return apply(Linear, x, weight, bias, relu, not derived and is_kept(weight))
+def linear(x, weight, bias, relu=False):
+    """[..., D] and [D', D], or [D', D, 1, 1] → [..., D']"""
+    return apply(Linear, x, weight, bias, relu, is_kept(weight))
 
 
 def projections(query, key, value, weight, bias):

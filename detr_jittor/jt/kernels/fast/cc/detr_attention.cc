@@ -98,23 +98,28 @@ struct Attention {
         std::fill(out, out + room * width, 0.f);
         to_panel(x, d, dh, rows, room, out);
     }
-    // The product of a panel [width] with a head's transposed keys or values, as a panel [keys / lanes, room, lanes]
-    void over_keys(const float* left, const float* right, float* out) const {
-        float products[task_rows * product_columns];
+    // The product of a panel [width] with a head's transposed keys or values, as a panel [keys / lanes, room, lanes].
+    // Each part of it passes through finish(row, key, products).
+    template <class Finish>
+    void over_keys(const float* left, const float* right, float* out, Finish finish) const {
+        alignas(64) float products[task_rows * product_columns];
         for (int64_t j = 0; j < keys; j += wide) {
             multiply(left, room, right + j * width, width, width, products);
             for (int64_t c = 0; c < wide; c += lanes)
                 for (int64_t r = 0; r < room; r++)
-                    B::at(out + ((j + c) / lanes * room + r) * lanes) = B::at(products + r * wide + c);
+                    B::at(out + ((j + c) / lanes * room + r) * lanes) =
+                        finish(r, j + c, B::at(products + r * wide + c));
         }
     }
-    // The product of a panel [keys] with a head's upright keys or values, to `rows` rows of y
-    void over_width(const float* left, const float* right, int64_t rows, float* y) const {
-        float products[task_rows * product_columns];
+    // The product of a panel [keys] with a head's upright keys or values to `rows` rows of y, each times its factor
+    template <class Factor>
+    void over_width(const float* left, const float* right, int64_t rows, Factor factor, float* y) const {
+        alignas(64) float products[task_rows * product_columns];
         for (int64_t c = 0; c < width; c += wide) {
             multiply(left, room, right + c * keys, keys, part, products);
             for (int64_t r = 0; r < rows; r++)
-                std::copy(products + r * wide, products + r * wide + std::min(wide, dh - c), y + r * d + c);
+                for (int64_t i = 0; i < std::min(wide, dh - c); i++)
+                    y[r * d + c + i] = products[r * wide + i] * factor(r);
         }
     }
     // [B, keys] -∞ where the key is ignored or there is none, else 0
@@ -124,16 +129,10 @@ struct Attention {
             out[i] = j >= lk || (ignored && ignored[i / keys * lk + j]) ? -infinity : 0.f;
         }
     }
-    // A row of scores, scaled and cut; returns the largest. Whatever a cut key's score is, it becomes -∞.
-    float cut(const float* cuts, int64_t batch, float* s) const {
-        Lanes most = Lanes{} - infinity;
-        for (int64_t j = 0; j < keys; j += lanes) {
-            Lanes& v = B::at(s + j * room);
-            Lanes limit = B::at(cuts + batch * keys + j);
-            v = limit < 0 ? limit : v * scale;
-            most = v > most ? v : most;
-        }
-        return largest(most);
+    // Scores from key j on, scaled and cut: whatever a cut key's score is, it becomes -∞.
+    Lanes cut(const float* cuts, int64_t batch, int64_t j, Lanes scores) const {
+        Lanes limit = B::at(cuts + batch * keys + j);
+        return limit < 0 ? limit : scores * scale;
     }
     // Times the dropout's factors
     void drop(int64_t row, float* w) const {
@@ -168,11 +167,18 @@ DETR_KERNEL(attention) {
             float *q = arena + omp_get_thread_num() * size, *s = q + a.room * a.width;
             const float* columns = shared + bh * 2 * a.columns();
             a.panel(a.q + a.query(batch, head, first), rows, q);
-            a.over_keys(q, columns, s);
+            alignas(64) Lanes most[task_rows];
+            std::fill(most, most + a.room, Lanes{} - infinity);
+            a.over_keys(q, columns, s, [&](int64_t r, int64_t j, Lanes scores) {
+                scores = a.cut(cuts, batch, j, scores);
+                most[r] = scores > most[r] ? scores : most[r];
+                return scores;
+            });
+            float inverse[task_rows];
             for (int64_t i = 0; i < rows; i++) {
                 float* w = s + i * lanes;
                 int64_t row = a.row(batch, head, first + i);
-                float highest = a.cut(cuts, batch, w);
+                float highest = largest(most[i]);
                 Lanes sum{};
                 bool empty = highest == -infinity && a.ignored;
                 if (empty) highest = 0;
@@ -181,12 +187,12 @@ DETR_KERNEL(attention) {
                     v = exp_negative(v - highest);  // a NaN stays one
                     sum += v;
                 }
-                float inverse = empty ? 0.f : 1 / total(sum);
-                if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse;
-                for (int64_t j = 0; j < a.keys; j += lanes) B::at(w + j * a.room) *= inverse;
+                inverse[i] = empty ? 0.f : 1 / total(sum);
+                if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse[i];
                 a.drop(row, w);
             }
-            a.over_width(s, columns + a.columns(), rows, y + a.query(batch, head, first));
+            a.over_width(s, columns + a.columns(), rows, [&](int64_t r) { return inverse[r]; },
+                         y + a.query(batch, head, first));
         }
 }
 
@@ -200,10 +206,8 @@ struct Backward {
           q(dv + a.columns()), dy(q + a.room * a.width), w(dy + a.room * a.width), dw(w + a.room * a.keys) {}
 };
 
-// The gradient of a row of scores, dw, from that of its weights; w becomes the weights after dropout.
-static void backward_row(const Attention& a, const float* cuts, int64_t batch, int64_t row, const float* sums, float* w,
-                         float* dw) {
-    a.cut(cuts, batch, w);
+// The gradient of a row of scores, dw, from that of its weights; w, the scores, becomes the weights after dropout.
+static void backward_row(const Attention& a, int64_t row, const float* sums, float* w, float* dw) {
     for (int64_t j = 0; j < a.keys; j += lanes) {
         Lanes& v = B::at(w + j * a.room);
         v = exp_negative(v - sums[2 * row]) * sums[2 * row + 1];
@@ -236,10 +240,11 @@ DETR_KERNEL(attention_backward) {
         for (int64_t first = 0; first < a.lq; first += a.room) {
             int64_t rows = std::min(a.room, a.lq - first), query = a.query(batch, head, first);
             a.panel(a.q + query, rows, m.q), a.panel(gradient + query, rows, m.dy);
-            a.over_keys(m.q, m.k, m.w), a.over_keys(m.dy, m.v, m.dw);
+            a.over_keys(m.q, m.k, m.w, [&](int64_t, int64_t j, Lanes scores) { return a.cut(cuts, batch, j, scores); });
+            a.over_keys(m.dy, m.v, m.dw, [](int64_t, int64_t, Lanes products) { return products; });
             for (int64_t i = 0; i < rows; i++)
-                backward_row(a, cuts, batch, a.row(batch, head, first + i), sums, m.w + i * lanes, m.dw + i * lanes);
-            a.over_width(m.dw, m.upright_k, rows, call.out[0].f32() + query);
+                backward_row(a, a.row(batch, head, first + i), sums, m.w + i * lanes, m.dw + i * lanes);
+            a.over_width(m.dw, m.upright_k, rows, [](int64_t) { return 1.f; }, call.out[0].f32() + query);
             for (int64_t c = 0; c < a.width; c += wide) {
                 accumulate(m.dw, a.room, a.keys, m.q + c * a.room, rows, !first, m.dk + c * a.keys);
                 accumulate(m.w, a.room, a.keys, m.dy + c * a.room, rows, !first, m.dv + c * a.keys);

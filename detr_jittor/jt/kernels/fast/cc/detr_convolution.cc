@@ -1,10 +1,13 @@
-// Convolution + per-channel scale and shift + residual + ReLU, forward and backward, in the blocked layout.
+// Convolution + frozen batch norm + residual + ReLU, forward and backward, in the blocked layout.
 //
-// The scale is folded into the weights while these are packed into oneDNN's layout: y = relu(conv(x, w·scale) + shift
-// + residual). Packed weights are kept for layers whose weights do not change, and made anew in each step for others.
+// The norm's scale is folded into the weights while these are packed into oneDNN's layout: y = relu(conv(x, w·scale) +
+// shift + residual). Packed weights are kept for layers whose weights do not change, and made anew in each step for
+// others.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "detr_bfloat16.h"
 #include "detr_onednn.h"
 #include "detr_packed.h"
 #include "detr_winograd.h"
@@ -17,10 +20,24 @@ static const auto f32 = dnnl::memory::data_type::f32;
 static const auto bf16 = dnnl::memory::data_type::bf16;
 static const auto direct = dnnl::algorithm::convolution_direct;
 
-// What convolutions multiply: float32, or bfloat16 with sums, weights and activations in float32 all the same.
-static auto operand = f32;
+static dnnl::memory::data_type operand() { return multiplies_bfloat16() ? bf16 : f32; }
 
-bool multiplies_bfloat16() { return operand == bf16; }
+// A frozen batch norm as scale and shift of each channel; without one, 1 and 0.
+struct Norm {
+    std::vector<float> scale, shift;
+
+    // normed: whether the call has its weight, bias, mean and variance [C'] from input 2 on
+    Norm(const Call& call, int64_t channels, bool normed) : scale(channels, 1.f), shift(channels) {
+        if (!normed) return;
+        const float *weight = call.in[2].f32(), *bias = call.in[3].f32(), *mean = call.in[4].f32();
+        const float* variance = call.in[5].f32();
+        for (int64_t c = 0; c < channels; c++) {
+            double factor = weight[c] / std::sqrt(variance[c] + 1e-5);
+            scale[c] = static_cast<float>(factor);
+            shift[c] = static_cast<float>(bias[c] - mean[c] * factor);
+        }
+    }
+};
 
 struct Geometry {
     int64_t b, ci, h, w, co, k, stride, padding, dilation, ho, wo;
@@ -32,7 +49,7 @@ struct Geometry {
           wo((w + 2 * padding - dilation * (k - 1) - 1) / stride + 1) {}
 
     Key key(std::initializer_list<int64_t> more) const {
-        Key key{b, ci, h, w, co, k, stride, padding, dilation, operand == bf16};
+        Key key{b, ci, h, w, co, k, stride, padding, dilation, multiplies_bfloat16()};
         key.insert(key.end(), more);
         return key;
     }
@@ -59,15 +76,15 @@ struct Geometry {
     // On small maps the filters' transformation costs more than the products that it saves. The batch does not decide:
     // a picture is to give the same numbers in any.
     bool winograd() const {
-        return operand == f32 && k == 3 && stride <= 2 && dilation == 1 && padding == 1 && has_winograd(ci, co) &&
-               plane().tiles() / b >= 32 * stride * stride;
+        return !multiplies_bfloat16() && k == 3 && stride <= 2 && dilation == 1 && padding == 1 &&
+               has_winograd(ci, co) && plane().tiles() / b >= 32 * stride * stride;
     }
     Plane plane() const { return {b, h, w, stride}; }
 };
 
 static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
                                                               const dnnl::primitive_attr& attributes) {
-    return {{kind, direct, g.src(operand), g.any_weights(operand), g.dst(f32), g.strides(), g.dilates(), g.pads(),
+    return {{kind, direct, g.src(operand()), g.any_weights(operand()), g.dst(f32), g.strides(), g.dilates(), g.pads(),
              g.pads()}, attributes, engine()};
 }
 
@@ -82,7 +99,7 @@ static Primitive& forward(const Geometry& g, bool residual, bool relu) {
         attributes.set_post_ops(after);
         auto d = forward_desc(g, dnnl::prop_kind::forward_training, attributes);
         if (!g.tiny()) not_reference(d);
-        return Primitive{dnnl::convolution_forward(d), g.src(operand), d.weights_desc(), g.dst(f32),
+        return Primitive{dnnl::convolution_forward(d), g.src(operand()), d.weights_desc(), g.dst(f32),
                          d.scratchpad_desc()};
     });
 }
@@ -91,11 +108,12 @@ static Primitive& backward_data(const Geometry& g) {
     return primitive(g.key({1}), [&] {
         auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
         dnnl::convolution_backward_data::primitive_desc d(
-            {direct, g.src(f32), g.any_weights(operand), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
+            {direct, g.src(f32), g.any_weights(operand()), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
+             g.pads()},
             user_scratchpad(), engine(), hint);
         if (!g.tiny()) not_reference(d);
         return Primitive{dnnl::convolution_backward_data(d), g.src(f32), d.weights_desc(),
-                         g.dst(operand), d.scratchpad_desc()};
+                         g.dst(operand()), d.scratchpad_desc()};
     });
 }
 
@@ -103,19 +121,20 @@ static Primitive& backward_weights(const Geometry& g) {
     return primitive(g.key({2}), [&] {
         auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
         dnnl::convolution_backward_weights::primitive_desc d(
-            {direct, g.src(operand), g.any_weights(f32), g.dst(operand), g.strides(), g.dilates(), g.pads(), g.pads()},
+            {direct, g.src(operand()), g.any_weights(f32), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
+             g.pads()},
             user_scratchpad(), engine(), hint);
         if (!g.tiny()) not_reference(d);
-        return Primitive{dnnl::convolution_backward_weights(d), g.src(operand), d.diff_weights_desc(),
-                         g.dst(operand), d.scratchpad_desc()};
+        return Primitive{dnnl::convolution_backward_weights(d), g.src(operand()), d.diff_weights_desc(),
+                         g.dst(operand()), d.scratchpad_desc()};
     });
 }
 
-static const float* direct_weights(const Geometry& g, const Tensor& weight, const Tensor& scale, const Desc& wanted,
+static const float* direct_weights(const Geometry& g, const Tensor& weight, const float* scale, const Desc& wanted,
                                    bool kept) {
     int64_t floats = (wanted.get_size() + 3) / 4;
-    return packed(weight, layout(wanted), scale.f32(), g.co, floats, kept, Scratch::weights, [&](float* target) {
-        rearrange(g.plain_weights(), weight.data, wanted, target, scale.f32());
+    return packed(weight, layout(wanted), scale, g.co, floats, kept, Scratch::weights, [&](float* target) {
+        rearrange(g.plain_weights(), weight.data, wanted, target, scale);
     });
 }
 
@@ -147,32 +166,22 @@ static void scatter_pixels(const Geometry& g, const float* pixels, float* x) {
         }
 }
 
-// x as the convolutions' operand: itself, or its numbers rounded to the nearest bfloat16.
-static const void* as_operand(const float* x, int64_t n, Scratch purpose) {
-    if (operand == f32) return x;
-    auto* out = reinterpret_cast<uint16_t*>(scratch(purpose, (n + 1) / 2));
-    auto* bits = reinterpret_cast<const uint32_t*>(x);
-#pragma omp parallel for simd
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t rounded = (bits[i] + 0x7FFF + (bits[i] >> 16 & 1)) >> 16;
-        out[i] = x[i] != x[i] ? 0x7FC0 : rounded;
-    }
-    return out;
-}
-
-// in: x, weight, scale, shift, [residual]; out: y. numbers: stride, padding, dilation, relu, kept.
+// in: x, weight, [the norm's weight, bias, mean, variance], [residual]; out: y.
+// numbers: stride, padding, dilation, relu, kept.
 DETR_KERNEL(convolution) {
-    const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2], &shift = call.in[3];
+    const Tensor &x = call.in[0], &weight = call.in[1];
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
-    bool residual = call.in.size() > 4;
+    const Norm norm(call, g.co, call.in.size() > 3);
+    const float *scale = norm.scale.data(), *shift = norm.shift.data();
+    const float* residual = call.in.size() % 2 ? call.in.back().f32() : nullptr;
     if (g.winograd()) {
         auto transform = [&](float* target) {
-            winograd_filters(g.stride, g.ci, g.co, weight.f32(), scale.f32(), target);
+            winograd_filters(g.stride, g.ci, g.co, weight.f32(), scale, target);
         };
         int64_t floats = winograd_filter_floats(g.stride, g.ci, g.co);
-        const float* filters = packed(weight, {g.stride}, scale.f32(), g.co, floats, call.integer(4), Scratch::weights,
+        const float* filters = packed(weight, {g.stride}, scale, g.co, floats, call.integer(4), Scratch::weights,
                                       transform);
-        Finish finish{shift.f32(), residual ? call.in[4].f32() : nullptr, call.integer(3) != 0};
+        Finish finish{shift, residual, call.integer(3) != 0};
         return winograd_convolve(g.plane(), g.ci, g.co, x.f32(), filters, finish, call.out[0].f32());
     }
     const Primitive& p = forward(g, residual, call.integer(3));
@@ -181,10 +190,10 @@ DETR_KERNEL(convolution) {
     const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
     auto after = [](int i) { return DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1; };
     if (residual)
-        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift.data},
-                    {after(1), p.dst, call.in[4].data}, {DNNL_ARG_DST, p.dst, call.out[0].data}});
+        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift},
+                    {after(1), p.dst, residual}, {DNNL_ARG_DST, p.dst, call.out[0].data}});
     else
-        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift.data},
+        execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift},
                     {DNNL_ARG_DST, p.dst, call.out[0].data}});
 }
 
@@ -194,63 +203,60 @@ static void mask_gradient(const float* g, const float* y, float* out, int64_t n)
     for (int64_t i = 0; i < n; i++) out[i] = y[i] > 0 ? g[i] : 0.f;
 }
 
-static void write_weight_gradient(const Geometry& whole, const float* x, const float* dy, const float* scale,
+// The weight's gradient from that of the output, an operand of products.
+static void write_weight_gradient(const Geometry& whole, const float* x, const void* dy, const float* scale,
                                   float* dweight) {
     Geometry g = whole.without_skips();
-    if (g.winograd()) return winograd_backward_weights(g.plane(), g.ci, g.co, x, dy, scale, dweight);
+    if (g.winograd())
+        return winograd_backward_weights(g.plane(), g.ci, g.co, x, static_cast<const float*>(dy), scale, dweight);
     const Primitive& p = backward_weights(g);
     const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x) : x;
     const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
-    const void* gradient = as_operand(dy, g.b * g.co * g.ho * g.wo, Scratch::operand_gradient);
     float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
-    execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, gradient},
+    execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
                 {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
     rearrange(p.weights, packed_gradient, g.plain_weights(), dweight, scale);
 }
 
-static void write_input_gradient(const Geometry& whole, const Tensor& weight, const Tensor& scale, const float* dy,
+static void write_input_gradient(const Geometry& whole, const Tensor& weight, const float* scale, const void* dy,
                                  float* dx) {
     Geometry g = whole.without_skips();
     if (g.winograd()) {
         float* filters = scratch(Scratch::weights, winograd_filter_floats(g.stride, g.ci, g.co));
-        winograd_turned_filters(g.stride, g.ci, g.co, weight.f32(), scale.f32(), filters);
-        return winograd_backward_input(g.plane(), g.ci, g.co, dy, filters, dx);
+        winograd_turned_filters(g.stride, g.ci, g.co, weight.f32(), scale, filters);
+        return winograd_backward_input(g.plane(), g.ci, g.co, static_cast<const float*>(dy), filters, dx);
     }
     const Primitive& p = backward_data(g);
     const float* w = direct_weights(g, weight, scale, p.weights, false);
     float* target = whole.skips_pixels() ? scratch(Scratch::gathered, p.src.get_size() / sizeof(float)) : dx;
-    const void* gradient = as_operand(dy, g.b * g.co * g.ho * g.wo, Scratch::operand_gradient);
-    execute(p, {{DNNL_ARG_DIFF_DST, p.dst, gradient}, {DNNL_ARG_WEIGHTS, p.weights, w},
+    execute(p, {{DNNL_ARG_DIFF_DST, p.dst, dy}, {DNNL_ARG_WEIGHTS, p.weights, w},
                 {DNNL_ARG_DIFF_SRC, p.src, target}});
     if (whole.skips_pixels()) scatter_pixels(whole, target, dx);
 }
 
-// in: x, weight, scale, g, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dresidual.
+// in: x, weight, [the norm's four], dy, [y]: y where there is a ReLU; out: those wanted of dx, dweight, dresidual.
 // numbers: stride, padding, dilation, wants dx, wants dweight, wants dresidual.
 DETR_KERNEL(convolution_backward) {
-    const Tensor &x = call.in[0], &weight = call.in[1], &scale = call.in[2];
+    const Tensor &x = call.in[0], &weight = call.in[1];
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2));
+    const bool normed = call.in.size() > 4;
+    const Tensor* gradients = &call.in[normed ? 6 : 2];  // dy, [y]
+    const Norm norm(call, whole.co, normed);
+    const float* scale = norm.scale.data();
     size_t next = 0;
     float* dx = call.integer(3) ? call.out[next++].f32() : nullptr;
     float* dweight = call.integer(4) ? call.out[next++].f32() : nullptr;
-    const float* dy = call.in[3].f32();
-    if (call.in.size() > 4) {
-        int64_t n = call.in[4].size();
+    const float *dy = gradients[0].f32(), *y = call.in.size() % 2 ? nullptr : gradients[1].f32();
+    int64_t n = gradients[0].size();
+    if (y && (call.integer(5) || !multiplies_bfloat16())) {  // else the operand alone is masked
         float* masked = call.integer(5) ? call.out[next++].f32() : scratch(Scratch::gradient, n);
-        mask_gradient(dy, call.in[4].f32(), masked, n);
-        dy = masked;
+        mask_gradient(dy, y, masked, n);
+        dy = masked, y = nullptr;
     }
-    if (dweight) write_weight_gradient(whole, x.f32(), dy, scale.f32(), dweight);
-    if (dx) write_input_gradient(whole, weight, scale, dy, dx);
-}
-
-// From here on convolutions and linear layers multiply bfloat16 (numbers: 1) or float32 (0).
-// out: 1 if so, 0 if this processor has no bfloat16 and nothing was changed.
-DETR_KERNEL(multiply_bfloat16) {
-    bool able = (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
-    bool accepted = able || !call.integer(0);
-    if (accepted) operand = call.integer(0) ? bf16 : f32;
-    call.out[0].f32()[0] = accepted;
+    if (!dweight && !dx) return;
+    const void* gradient = as_operand(dy, n, Scratch::operand_gradient, y);
+    if (dweight) write_weight_gradient(whole, x.f32(), gradient, scale, dweight);
+    if (dx) write_input_gradient(whole, weight, scale, gradient, dx);
 }
 
 // Make a layer's primitives without running them; fails if oneDNN has only reference code for one of them.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "detr_multiply.h"
 #include "detr_packed.h"
 
 namespace detr {
@@ -13,9 +14,13 @@ DETR_KERNEL(dropout) {
     Dropout dropout(call.numbers[0], call.numbers[1]);
     const float* x = call.in[0].f32();
     float* y = call.out[0].f32();
-    int64_t n = call.in[0].size();
-#pragma omp parallel for simd
-    for (int64_t i = 0; i < n; i++) y[i] = x[i] * dropout.factor(static_cast<uint32_t>(i));
+    int64_t n = call.in[0].size(), blocks = n / lanes;
+#pragma omp parallel for
+    for (int64_t block = 0; block < blocks; block++) {
+        int64_t i = block * lanes;
+        Block<lanes>::at(y + i) = Block<lanes>::at(x + i) * dropout.factors<lanes>(static_cast<uint32_t>(i));
+    }
+    for (int64_t i = blocks * lanes; i < n; i++) y[i] = x[i] * dropout.factor(static_cast<uint32_t>(i));
 }
 
 // in: two of the same shape; out: their sum

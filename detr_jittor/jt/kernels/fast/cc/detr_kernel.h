@@ -49,9 +49,6 @@ enum class Scratch {
 };
 float* scratch(Scratch purpose, int64_t floats);
 
-// Whether products are to be of bfloat16. Sums, weights and activations are float32 all the same.
-bool multiplies_bfloat16();
-
 // The channels of a block: activations in the backbone are laid out [B, C / block, H, W, block].
 int64_t block();
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "detr_bfloat16.h"
 #include "detr_gemm.h"
 #include "detr_multiply.h"
 #include "detr_packed.h"
@@ -29,7 +30,7 @@ struct Product {
 #pragma omp parallel for collapse(2)
         for (int64_t block = 0; block < whole(n, wide) / wide; block++)
             for (int64_t c = 0; c < padded; c += some) {
-                float piece[2 * lanes * product_columns];
+                alignas(64) float piece[2 * lanes * product_columns];
                 float* out = columns + (block * channels + (pairs ? c / 2 : c)) * wide;
                 for (int64_t i = 0; i < some; i += lanes)
                     transpose_block(w + block * wide * k + c + i, k, n - block * wide, std::max<int64_t>(k - c - i, 0),
@@ -54,7 +55,7 @@ struct Product {
     template <class Finish>
     void run(const float* panel, int64_t room, const float* columns, Finish finish) const {
         const int64_t wide = product_columns;
-        float products[task_rows * product_columns];
+        alignas(64) float products[task_rows * product_columns];
         for (int64_t block = 0; block < whole(n, wide) / wide; block++) {
             const float* right = columns + block * channels * wide;
             if (pairs) multiply<has_pairs>(panel, room, right, channels, part / 2, products);
@@ -107,10 +108,10 @@ static std::vector<float*> wanted(const Call& call, int first, int count) {
 // The gradients of y = x wᵀ + b, each where there is room for it.
 static void product_backward(int64_t rows, int64_t n, int64_t k, const float* x, const float* w, const float* dy,
                              float* dx, float* dw, float* db) {
-    if (dx) gemm('N', rows, k, n, dy, n, w, k, dx, k);
+    if (dx) gemm('N', rows, k, n, dy, w, dx);
     // Sums over rows are added up in shorter parts than gemm's own where the result stays in the cache: it is read
     // anew.
-    if (dw) gemm('T', n, k, rows, dy, n, x, k, dw, k, n * k <= 1 << 17 ? 64 : 128);
+    if (dw) gemm('T', n, k, rows, dy, x, dw, n * k <= 1 << 17 ? 64 : 128);
     if (!db) return;
     // Columns in chunks of a cache line, so that threads do not share any. In float64: a bias is the sum of many rows.
     int64_t chunks = (n + 15) / 16;

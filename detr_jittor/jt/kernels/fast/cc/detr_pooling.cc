@@ -7,6 +7,9 @@
 
 namespace detr {
 
+static const int few = 8;  // channels: as many as every processor's block has, or half of them
+using B = Block<few>;
+
 struct Planes {
     int64_t planes, h, w, ho, wo, n;
     explicit Planes(const Tensor& x)
@@ -29,14 +32,15 @@ DETR_KERNEL(max_pool) {
         for (int64_t y = 0; y < s.ho; y++)
             for (int64_t x = 0; x < s.wo; x++) {
                 const float* in = call.in[0].f32() + p * s.h * s.w * s.n;
-                float best[16];
-                std::fill(best, best + 16, -std::numeric_limits<float>::infinity());
-                window(s, y, x, [&](int64_t at) {
-#pragma omp simd
-                    for (int64_t c = 0; c < s.n; c++)  // a NaN stays
-                        best[c] = in[at + c] > best[c] || in[at + c] != in[at + c] ? in[at + c] : best[c];
-                });
-                std::copy(best, best + s.n, call.out[0].f32() + ((p * s.ho + y) * s.wo + x) * s.n);
+                float* out = call.out[0].f32() + ((p * s.ho + y) * s.wo + x) * s.n;
+                for (int64_t c = 0; c < s.n; c += few) {
+                    B::Lanes best = B::Lanes{} - std::numeric_limits<float>::infinity();
+                    window(s, y, x, [&](int64_t at) {
+                        B::Lanes v = B::at(in + at + c);
+                        best = v > best || v != v ? v : best;  // a NaN stays
+                    });
+                    B::at(out + c) = best;
+                }
             }
 }
 
