@@ -19,6 +19,8 @@ class Plan:
     starts: int = 3  # processes of each twin until the first step
     without_operators: bool = True  # also with Jittor's operators not yet compiled
     stages: bool = True
+    kernel_rounds: int = 5  # how often each kernel is timed by itself; 0: not at all
+    kernel_repeat: int = 20  # calls of a kernel in one of these
     run_rounds: int = 2  # training runs of each twin on real pictures; 0: none
     run_pictures: int = 16
     demo_runs: bool = True  # begin the demo's training, to tell how long all of it takes
@@ -28,10 +30,11 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, inference_rounds=4,
-             varying=4, demo_rounds=10, starts=1, without_operators=False, stages=False, run_rounds=0,
-             demo_runs=False, seconds=285,
-             left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, the start with operators "
-                      "not yet compiled, an epoch and an evaluation of real pictures, the demo's whole run")
+             varying=4, demo_rounds=10, starts=1, without_operators=False, stages=False, kernel_rounds=0,
+             run_rounds=0, demo_runs=False, seconds=285,
+             left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, single kernels, the "
+                      "start with operators not yet compiled, an epoch and an evaluation of real pictures, the demo's "
+                      "whole run")
 
 # Sizes of two pictures that share a batch, none of them the fixed size.
 VARYING: tuple[tuple[Size, Size], ...] = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from detr_jittor.align.weights import random_batch
-from detr_jittor.bench import cold, flops, plan, products
+from detr_jittor.bench import cold, flops, kernels, plan, products
 from detr_jittor.bench.group import LIMIT, Clock, Group
 from detr_jittor.bench.numbers import Row, pairs
 from detr_jittor.bench.plan import Plan, Size
@@ -118,6 +118,8 @@ class Bench:
             self.memory(group, f"peak memory, training, batch {pictures}, varying sizes", rivals)
             if self.plan.stages:
                 self.stages(group)
+            if self.plan.kernel_rounds:
+                self.kernels(group)
         group.close()
 
     def memory(self, group: Group, name: str, rivals: list[str]) -> None:
@@ -157,6 +159,15 @@ class Bench:
         for stage in ("forward", "matching", "losses", "backward", "optimizer"):
             values = {key: [v[stage] for v in answers] for key, answers in parts.items()}
             self.say(group.rows(f"stage: {stage}", TWINS, values))
+
+    def kernels(self, group: Group) -> None:
+        """Single kernels, which small models of other users are made of too."""
+        for case in kernels.CASES:
+            group.in_turn("kernel", case.name, 1, 1)  # warm-up
+            found = group.in_turn("kernel", case.name, self.plan.kernel_rounds, self.plan.kernel_repeat)
+            gradients = 2  # of the input and of the weight, or of both factors
+            self.say(group.rows(f"kernel: {case.name}", TWINS, found, limit=self.limit(found),
+                                work=case.operations and (1 + gradients) * case.operations))
 
     def inference(self) -> None:
         """Forward passes of all rivals: NumPy pictures in, NumPy logits and boxes out."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detr_jittor.align.weights import conditioned
+from detr_jittor.bench import kernels
 from detr_jittor.bench.rivals import Rival
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
@@ -48,8 +49,8 @@ class TwinTask(Task):
 
         self.config = rival.settings(config)
         self.twin = load_twin(rival.framework)(self.config, num_classes)
-        folder = {"jittor": "jt", "pytorch": "pt"}[rival.framework]
-        self.timing = importlib.import_module(f"detr_jittor.{folder}.timing")
+        self.package = {"jittor": "detr_jittor.jt", "pytorch": "detr_jittor.pt"}[rival.framework]
+        self.timing = importlib.import_module(f"{self.package}.timing")
         self.timing.apply_setting(self.twin, rival.setting)
         self.steps = 0
 
@@ -88,6 +89,14 @@ class TwinTask(Task):
     def stages(self, name: str) -> dict[str, float]:
         self.steps += 1
         return self.timing.stages(self.twin, self.batches[name], step_seed(self.config.run.seed, self.steps))
+
+    def kernel(self, name: str, repeat: int) -> float:
+        """Seconds of one kernel, forward and all gradients, mean of `repeat`"""
+        self.kernels = getattr(self, "kernels", None) or kernels.calls(self.package)
+        began = time.perf_counter()
+        for _ in range(repeat):
+            self.kernels[name]()
+        return (time.perf_counter() - began) / repeat
 
     def data(self, split: str) -> float:
         """Seconds to make a batch: read, decode, augment, pad."""

@@ -1,7 +1,8 @@
 """How the PyTorch twin is timed: the settings that make PyTorch faster, what to wait for at the end of a measurement,
-and the parts of a training step."""
+the parts of a training step, and single kernels."""
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -72,3 +73,30 @@ def stages(twin: PyTorchTwin, batch: Batch, seed: int) -> dict[str, float]:
 def lap(times: list[float]) -> None:
     finish()
     times.append(time.perf_counter())
+
+
+def both_ways(function: Callable, inputs: list[np.ndarray], weights: list, gradient: np.ndarray,
+              in_backbone: bool) -> Callable[[], list]:
+    """A call that computes the function's value and the gradients of all its inputs and of the weights.
+
+    Args: gradient: of the value; in_backbone: of no matter here.
+    """
+    places, gradient = [torch.tensor(x, requires_grad=True) for x in inputs], torch.tensor(gradient)
+
+    def call() -> list:
+        value = function(*places)
+        return [value, *torch.autograd.grad(value, [*places, *weights], gradient)]
+
+    return call
+
+
+def load(module, weights: dict[str, np.ndarray]) -> None:
+    module.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+
+
+def constant(array: np.ndarray):
+    return torch.tensor(array)
+
+
+def max_pool(x):
+    return torch.nn.functional.max_pool2d(x, 3, 2, 1)

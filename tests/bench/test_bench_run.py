@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from small import SMALL
 
-from detr_jittor.bench import cold
+from detr_jittor.bench import cold, kernels
 from detr_jittor.bench.group import Clock, Group
 from detr_jittor.bench.plan import FULL
 from detr_jittor.bench.rivals import JITTOR, RIVALS
@@ -16,7 +16,7 @@ from detr_jittor.worker import Worker, WorkerError
 
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
                training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,
-               without_operators=False, run_rounds=0, demo_runs=False)
+               without_operators=False, kernel_rounds=1, run_rounds=0, demo_runs=False)
 STAGES = [f"stage: {name}" for name in ("data, in a process that reads pictures", "forward", "matching", "losses",
                                         "backward", "optimizer")]
 
@@ -44,12 +44,14 @@ def rows(tmp_path_factory) -> dict[tuple[str, str, str], dict]:
     ("inference, batch 1, 64×96", RIVALS["bf16"].title, 4),
     ("inference, batch 1, 64×96", "ONNX Runtime", 4),
     ("training step, demo preset (ResNet-18)", "PyTorch eager", 1),
-    *((stage, "PyTorch eager", count) for stage, count in zip(STAGES, [4, 2, 2, 2, 2, 2]))])
+    *((stage, "PyTorch eager", count) for stage, count in zip(STAGES, [4, 2, 2, 2, 2, 2])),
+    *((f"kernel: {case.name}", "PyTorch eager", 1) for case in kernels.CASES)])
 def test_a_row(rows, name, rival, count):
     row = rows[name, "Jittor", rival]
     assert len(row["pairs"]) == count, row["note"]
     assert all(value > 0 for pair in row["pairs"] for value in pair)
-    timed = name.startswith(("training", "inference"))
+    timed = name.startswith(("training", "inference")) or any(
+        case.operations for case in kernels.CASES if name == f"kernel: {case.name}")
     assert (row["limit_fraction"] is not None) == timed
     assert row["unit"] == ("MB" if "memory" in name else "s")
 
@@ -58,6 +60,23 @@ def test_what_this_version_cannot_run_is_named(rows):
     if RIVALS["jittor bf16"].absent():
         row = rows["inference, batch 1, 64×96", "Jittor bf16", RIVALS["bf16"].title]
         assert row["ratio"] is None and "--precision" in row["note"]
+
+
+def test_kernels_of_both_twins_compute_the_same():
+    """What is timed is the same work: values and gradients agree."""
+    from detr_jittor.jt import kernels as jittor
+
+    assert jittor.use() == "oneDNN"
+    ours, theirs = (kernels.calls(f"detr_jittor.{package}", dropout=0.0) for package in ("jt", "pt"))
+    for case in kernels.CASES:
+        pairs = list(zip(ours[case.name](), theirs[case.name](), strict=True))
+        shapes = [case.output, *case.inputs]
+        assert len(pairs) >= len(shapes)
+        for i, (mine, reference) in enumerate(pairs):
+            blocked = case.in_backbone and i < len(shapes)
+            mine, reference = (jittor.leave(mine) if blocked else mine).numpy(), reference.detach().numpy()
+            assert mine.shape == reference.shape == (shapes[i] if i < len(shapes) else reference.shape)
+            assert abs(mine - reference).max() < 1e-4 * abs(reference).max(), (case.name, i)
 
 
 class Sleeper:
