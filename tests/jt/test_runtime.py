@@ -178,6 +178,7 @@ def test_the_real_jittor_starts_without_torch_and_finds_onednn():
 def test_jittor_does_not_end_the_process_when_a_child_is_killed():
     program = """
 import os, signal, subprocess, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from detr_jittor.jt.runtime import jt
 child = subprocess.Popen(["sleep", "60"])
 os.kill(child.pid, signal.SIGKILL)
