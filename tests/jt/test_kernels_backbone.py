@@ -186,8 +186,11 @@ def backbone_layers(depths, bottleneck, dilation, h, w):
 
 @pytest.mark.parametrize("size", [(480, 640), (800, 1066), (481, 607), (1333, 777), (65, 97)])
 @pytest.mark.parametrize("dilation", [False, True])
-def test_no_layer_falls_back_to_reference_code(size, dilation):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_layer_falls_back_to_reference_code(size, dilation, precision, request):
     """R18, R34, R50 and R101 have the same layers, apart from how many; the kernel raises on reference code."""
+    if precision == "bfloat16":
+        request.getfixturevalue("bfloat16")
     layers = {layer for bottleneck in (False, True)
               for layer in backbone_layers((2, 2, 2, 2), bottleneck, dilation, *size)}
     layers.add((3, *size, 64, 7, 2, 3, 1))
@@ -228,6 +231,64 @@ def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16)
         error, allowed = (np.sqrt(((v - truth) ** 2).mean()) / scale for v in (mine.numpy(), theirs))
         assert error <= max(1.5 * allowed, 4e-3)
         assert error > 1e-5  # it was bfloat16 indeed
+
+
+def test_a_block_in_bfloat16(bfloat16):
+    """Activations are bfloat16 from one convolution to the next, pooling and residual included; values and gradients
+    are those of the same numbers in float64, but for that rounding."""
+    arrays = {n: normal(*shape, scale=(2 / np.prod(shape[1:])) ** 0.5) for n, shape in
+              {"stem": (32, 3, 7, 7), "down": (64, 32, 1, 1), "one": (32, 32, 1, 1), "two": (32, 32, 3, 3),
+               "three": (64, 32, 1, 1)}.items()}
+    x, gradient = normal(2, 3, 50, 62), normal(2, 64, 7, 8)
+
+    def block(x, w, conv, pool, fork, enter, leave):
+        y = pool(conv(enter(x), w["stem"], 2, 3))
+        y, identity = fork(y)
+        identity = conv(identity, w["down"], 2, 0, relu=False)
+        y = conv(conv(y, w["one"], 1, 0), w["two"], 2, 1)
+        return leave(conv(y, w["three"], 1, 0, identity))
+
+    written = []
+
+    def ours(x, weight, stride, padding, residual=None, relu=True):
+        y = fast.conv_norm(x, weight, (), stride, padding, 1, residual, relu)
+        written.append(str(y.dtype))
+        return y
+
+    def truth(x, weight, stride, padding, residual=None, relu=True):
+        y = F.conv2d(x, weight, None, stride, padding)
+        y = y if residual is None else y + residual
+        return F.relu(y) if relu else y
+
+    weights = {n: jt.array(a) for n, a in arrays.items()}
+    weights["stem"].stop_grad()  # as the first layers are: what they write comes from no graph
+    y = block(jt.array(x), weights, ours, fast.max_pool, fast.fork, fast.enter, fast.leave)
+    trained = list(weights)[1:]
+    grads = jt.grad((y * jt.array(gradient)).sum(), [weights[n] for n in trained])
+    assert written == ["bfloat16"] * 5
+    exact = {n: torch.tensor(a).double().requires_grad_() for n, a in arrays.items()}
+    wanted = block(torch.tensor(x).double(), exact, truth, lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: (x, x),
+                   lambda x: x, lambda x: x)
+    (wanted * torch.tensor(gradient)).sum().backward()
+    for mine, right in zip([y, *grads], [wanted.detach(), *(exact[n].grad for n in trained)]):
+        right = right.numpy()
+        error = np.sqrt(((mine.numpy() - right) ** 2).mean() / (right**2).mean())
+        assert 1e-5 < error < 0.012  # measured: .0086 at most
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 12, 9), (1, 16, 5, 4), (1, 64, 7, 30)])
+def test_max_pool_in_bfloat16(shape, bfloat16):
+    """Of numbers that are bfloat16 it is exact."""
+    x = normal(*shape)
+    x[0, 5, 2, 2] = np.nan
+    one = np.eye(shape[1], dtype=np.float32)[:, :, None, None]
+    with jt.no_grad():
+        y = fast.conv_norm(fast.enter(jt.array(x)), jt.array(one), (), 1, 0, 1, relu=False)
+        pooled = fast.max_pool(y)
+    assert (str(y.dtype), str(pooled.dtype)) == ("bfloat16", "bfloat16")
+    wanted = F.max_pool2d(torch.tensor(fast.leave(y).numpy()), 3, 2, 1).numpy()
+    assert np.isnan(wanted).any()
+    np.testing.assert_array_equal(fast.leave(pooled).numpy(), wanted)
 
 
 def test_the_precision_may_change_while_weights_are_kept():

@@ -1,12 +1,16 @@
 """Convolution + batch norm + residual + ReLU in oneDNN's blocked layout.
 
 Between `enter` and `leave` a Var of shape [B, C, H, W] lies in memory as [B, C / 16, H, W, 16], wherever C is a
-multiple of 16 (8 without AVX-512). Element by element, sums and gradients do not notice.
+multiple of 16 (8 without AVX-512). Element by element, sums and gradients do not notice. Where bfloat16 is multiplied,
+activations are of that type too, as they are rounded for the next convolution anyway; gradients are float32.
 B batch, C channels, H and W height and width.
 """
 
 from detr_jittor.jt.kernels.fast.library import apply, is_kept, run
 from detr_jittor.jt.runtime import jt
+
+
+activations = "float32"  # what convolutions write
 
 
 def enter(x):
@@ -40,7 +44,7 @@ class MaxPool(jt.Function):
 
     def execute(self, x):
         b, c, h, w = x.shape
-        y = run("max_pool", [x], [(b, c, (h + 1) // 2, (w + 1) // 2)])[0]
+        y = run("max_pool", [x], [(b, c, (h + 1) // 2, (w + 1) // 2)], dtype=x.dtype)[0]
         self.saved = x, y
         return y
 
@@ -52,9 +56,9 @@ class MaxPool(jt.Function):
 class ConvNorm(jt.Function):
     """ReLU(norm(conv(x)) + residual); the norm's tensors, if any, have no gradient → [B, C', H', W']"""
 
-    def execute(self, x, weight, residual, geometry, relu, kept, *norm):
+    def execute(self, x, weight, residual, geometry, relu, kept, dtype, *norm):
         inputs = [x, weight, *norm] + ([] if residual is None else [residual])
-        y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, kept)[0]
+        y = run("convolution", inputs, [output_shape(x, weight, *geometry)], *geometry, relu, kept, dtype=dtype)[0]
         self.saved = x, weight, norm, y, geometry, relu
         return y
 
@@ -68,7 +72,7 @@ class ConvNorm(jt.Function):
         dx = next(grads) if wants_x else None
         dweight = next(grads) if wants_weight else None
         dresidual = (next(grads) if relu else dy) if wants_residual else None
-        return dx, dweight, dresidual, None, None, None, *(None for _ in norm)
+        return dx, dweight, dresidual, None, None, None, None, *(None for _ in norm)
 
 
 def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
@@ -78,12 +82,15 @@ def output_shape(x, weight, stride: int, padding: int, dilation: int) -> tuple:
     return b, outputs, h, w
 
 
-def conv_norm(x, weight, norm, stride, padding, dilation, residual=None, relu=True):
+def conv_norm(x, weight, norm, stride, padding, dilation, residual=None, relu=True, dtype=None):
     """ReLU(norm(conv(x)) + residual) → [B, C', H', W']
 
-    Args: norm: weight, bias, mean and variance [C'] of a batch norm, without gradients, or () for none.
+    Args:
+        norm: weight, bias, mean and variance [C'] of a batch norm, without gradients, or () for none.
+        dtype: what is written, `activations` if nothing is said.
     """
-    return apply(ConvNorm, x, weight, residual, (stride, padding, dilation), relu, is_kept(weight), *norm)
+    geometry = stride, padding, dilation
+    return apply(ConvNorm, x, weight, residual, geometry, relu, is_kept(weight), dtype or activations, *norm)
 
 
 def max_pool(x):
@@ -92,9 +99,13 @@ def max_pool(x):
 
 
 def multiply_bfloat16(wanted: bool) -> bool:
-    """Let convolutions and linear layers multiply bfloat16 from now on; sums, weights and activations stay float32.
+    """Let convolutions and linear layers multiply bfloat16 from now on; sums and weights stay float32.
 
     Returns: False if this processor has no bfloat16 (AVX512-BF16): then nothing was changed.
     """
+    global activations
     jt.sync_all()  # what waits is still for the old precision
-    return bool(run("multiply_bfloat16", [jt.zeros(1)], [(1,)], wanted)[0].item())
+    done = bool(run("multiply_bfloat16", [jt.zeros(1)], [(1,)], wanted)[0].item())
+    if done:
+        activations = "bfloat16" if wanted else "float32"
+    return done

@@ -1,6 +1,7 @@
 """The C++ side of the fast kernels: compiled once into Jittor's cache; one Jittor operator runs them all by name."""
 
 import functools
+import hashlib
 from pathlib import Path
 
 from detr_jittor.jt import runtime
@@ -20,14 +21,21 @@ def unavailable() -> str:
 
 @functools.cache
 def operators():
-    """The compiled kernels. Jittor's cache knows sources, flags and compiler: a change of any compiles anew."""
+    """The compiled kernels. Jittor's cache knows each .cc, the flags and the compiler: a change compiles anew."""
     include, lib = runtime.onednn_paths()
-    return jt.compiler.compile_custom_ops(SOURCES, extra_flags=f'{FLAGS} -I"{include}" -L"{lib}" -ldnnl ')
+    flags = f'{FLAGS} -DDETR_SOURCES={digest(SOURCES)} -I"{include}" -L"{lib}" -ldnnl '
+    return jt.compiler.compile_custom_ops(SOURCES, extra_flags=flags)
 
 
-def run(kernel: str, inputs: list, shapes: list, *numbers: float):
-    """Run a kernel of cc/ on Vars → the list of its outputs, float32 Vars of these shapes."""
-    return operators().detr_kernel(kernel, inputs, shapes, [float(n) for n in numbers])
+def digest(sources: list[str]) -> str:
+    """TRAP(jittor): stale-headers. Its cache does not see that a header has changed, and would link objects that were
+    compiled with the old one; so all sources stand in the flags, by their sum."""
+    return hashlib.sha256(b"\0".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
+
+
+def run(kernel: str, inputs: list, shapes: list, *numbers: float, dtype: str = "float32"):
+    """Run a kernel of cc/ on Vars → the list of its outputs, Vars of these shapes."""
+    return operators().detr_kernel(kernel, inputs, shapes, [float(n) for n in numbers], dtype)
 
 
 def apply(function: type[jt.Function], *args):

@@ -17,10 +17,11 @@ namespace detr {
 using Desc = dnnl::memory::desc;
 using Tag = dnnl::memory::format_tag;
 static const auto f32 = dnnl::memory::data_type::f32;
-static const auto bf16 = dnnl::memory::data_type::bf16;
+static const auto bf16 = dnnl::memory::data_type::bf16, none = dnnl::memory::data_type::undef;
 static const auto direct = dnnl::algorithm::convolution_direct;
 
 static dnnl::memory::data_type operand() { return multiplies_bfloat16() ? bf16 : f32; }
+static dnnl::memory::data_type type_of(const Tensor& t) { return t.bfloat16 ? bf16 : f32; }
 
 // A frozen batch norm as scale and shift of each channel; without one, 1 and 0.
 struct Norm {
@@ -82,31 +83,32 @@ struct Geometry {
     Plane plane() const { return {b, h, w, stride}; }
 };
 
-static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, dnnl::prop_kind kind,
-                                                              const dnnl::primitive_attr& attributes) {
-    return {{kind, direct, g.src(operand()), g.any_weights(operand()), g.dst(f32), g.strides(), g.dilates(), g.pads(),
-             g.pads()}, attributes, engine()};
+static dnnl::convolution_forward::primitive_desc forward_desc(const Geometry& g, Geometry::Type out = f32,
+                                                              const dnnl::primitive_attr& attributes = {}) {
+    return {{dnnl::prop_kind::forward_training, direct, g.src(operand()), g.any_weights(operand()), g.dst(out),
+             g.strides(), g.dilates(), g.pads(), g.pads()}, attributes, engine()};
 }
 
-static Primitive& forward(const Geometry& g, bool residual, bool relu) {
-    return primitive(g.key({0, residual, relu}), [&] {
+// residual: none, or its type
+static Primitive& forward(const Geometry& g, Geometry::Type out, Geometry::Type residual, bool relu) {
+    return primitive(g.key({0, static_cast<int64_t>(out), static_cast<int64_t>(residual), relu}), [&] {
         auto attributes = user_scratchpad();
         dnnl::post_ops after;
         // Not as a bias: oneDNN begins the sum of products with it, and each rounding is then the larger.
         after.append_binary(dnnl::algorithm::binary_add, g.shift());
-        if (residual) after.append_binary(dnnl::algorithm::binary_add, g.dst(f32));
+        if (residual != none) after.append_binary(dnnl::algorithm::binary_add, g.dst(residual));
         if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attributes.set_post_ops(after);
-        auto d = forward_desc(g, dnnl::prop_kind::forward_training, attributes);
+        auto d = forward_desc(g, out, attributes);
         if (!g.tiny()) not_reference(d);
-        return Primitive{dnnl::convolution_forward(d), g.src(operand()), d.weights_desc(), g.dst(f32),
+        return Primitive{dnnl::convolution_forward(d), g.src(operand()), d.weights_desc(), g.dst(out),
                          d.scratchpad_desc()};
     });
 }
 
 static Primitive& backward_data(const Geometry& g) {
     return primitive(g.key({1}), [&] {
-        auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
+        auto hint = forward_desc(g);
         dnnl::convolution_backward_data::primitive_desc d(
             {direct, g.src(f32), g.any_weights(operand()), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
@@ -119,7 +121,7 @@ static Primitive& backward_data(const Geometry& g) {
 
 static Primitive& backward_weights(const Geometry& g) {
     return primitive(g.key({2}), [&] {
-        auto hint = forward_desc(g, dnnl::prop_kind::forward_training, dnnl::primitive_attr());
+        auto hint = forward_desc(g);
         dnnl::convolution_backward_weights::primitive_desc d(
             {direct, g.src(operand()), g.any_weights(f32), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
@@ -139,16 +141,25 @@ static const float* direct_weights(const Geometry& g, const Tensor& weight, cons
 }
 
 // Every stride-th pixel of x [B, C, H, W] in blocked layout.
-static const float* gather_pixels(const Geometry& g, const float* x) {
+template <class Number>
+static const Number* gather_pixels(const Geometry& g, const Number* x) {
     int64_t n = block(), planes = g.b * g.ci / n;
-    float* out = scratch(Scratch::gathered, planes * g.ho * g.wo * n);
+    auto* out = reinterpret_cast<Number*>(scratch(Scratch::gathered, planes * g.ho * g.wo * n));
 #pragma omp parallel for collapse(2)
     for (int64_t p = 0; p < planes; p++)
         for (int64_t y = 0; y < g.ho; y++)
             for (int64_t i = 0; i < g.wo; i++)
                 std::memcpy(out + ((p * g.ho + y) * g.wo + i) * n,
-                            x + ((p * g.h + y * g.stride) * g.w + i * g.stride) * n, n * sizeof(float));
+                            x + ((p * g.h + y * g.stride) * g.w + i * g.stride) * n, n * sizeof(Number));
     return out;
+}
+
+// The pixels of x that are multiplied, as an operand.
+static const void* source(const Geometry& whole, const Tensor& x) {
+    const void* found = nullptr;
+    by_type(x, [&](auto* numbers) { found = whole.skips_pixels() ? gather_pixels(whole, numbers) : numbers; });
+    const Geometry g = whole.without_skips();
+    return x.bfloat16 ? found : as_operand(static_cast<const float*>(found), g.b * g.ci * g.h * g.w, Scratch::operand);
 }
 
 // The reverse: the other pixels become zero.
@@ -173,7 +184,7 @@ DETR_KERNEL(convolution) {
     Geometry whole(x, weight, call.integer(0), call.integer(1), call.integer(2)), g = whole.without_skips();
     const Norm norm(call, g.co, call.in.size() > 3);
     const float *scale = norm.scale.data(), *shift = norm.shift.data();
-    const float* residual = call.in.size() % 2 ? call.in.back().f32() : nullptr;
+    const Tensor* residual = call.in.size() % 2 ? &call.in.back() : nullptr;
     if (g.winograd()) {
         auto transform = [&](float* target) {
             winograd_filters(g.stride, g.ci, g.co, weight.f32(), scale, target);
@@ -181,37 +192,29 @@ DETR_KERNEL(convolution) {
         int64_t floats = winograd_filter_floats(g.stride, g.ci, g.co);
         const float* filters = packed(weight, {g.stride}, scale, g.co, floats, call.integer(4), Scratch::weights,
                                       transform);
-        Finish finish{shift, residual, call.integer(3) != 0};
+        Finish finish{shift, residual ? residual->f32() : nullptr, call.integer(3) != 0};
         return winograd_convolve(g.plane(), g.ci, g.co, x.f32(), filters, finish, call.out[0].f32());
     }
-    const Primitive& p = forward(g, residual, call.integer(3));
+    const Primitive& p = forward(g, type_of(call.out[0]), residual ? type_of(*residual) : none, call.integer(3));
     const float* w = direct_weights(g, weight, scale, p.weights, call.integer(4));
-    const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x.f32()) : x.f32();
-    const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
+    const void* src = source(whole, x);
     auto after = [](int i) { return DNNL_ARG_ATTR_MULTIPLE_POST_OP(i) | DNNL_ARG_SRC_1; };
     if (residual)
         execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift},
-                    {after(1), p.dst, residual}, {DNNL_ARG_DST, p.dst, call.out[0].data}});
+                    {after(1), g.dst(type_of(*residual)), residual->data}, {DNNL_ARG_DST, p.dst, call.out[0].data}});
     else
         execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_WEIGHTS, p.weights, w}, {after(0), g.shift(), shift},
                     {DNNL_ARG_DST, p.dst, call.out[0].data}});
 }
 
-// The gradient before the ReLU: zero where the output was zero.
-static void mask_gradient(const float* g, const float* y, float* out, int64_t n) {
-#pragma omp parallel for simd
-    for (int64_t i = 0; i < n; i++) out[i] = y[i] > 0 ? g[i] : 0.f;
-}
-
 // The weight's gradient from that of the output, an operand of products.
-static void write_weight_gradient(const Geometry& whole, const float* x, const void* dy, const float* scale,
+static void write_weight_gradient(const Geometry& whole, const Tensor& x, const void* dy, const float* scale,
                                   float* dweight) {
     Geometry g = whole.without_skips();
     if (g.winograd())
-        return winograd_backward_weights(g.plane(), g.ci, g.co, x, static_cast<const float*>(dy), scale, dweight);
+        return winograd_backward_weights(g.plane(), g.ci, g.co, x.f32(), static_cast<const float*>(dy), scale, dweight);
     const Primitive& p = backward_weights(g);
-    const float* pixels = whole.skips_pixels() ? gather_pixels(whole, x) : x;
-    const void* src = as_operand(pixels, g.b * g.ci * g.h * g.w, Scratch::operand);
+    const void* src = source(whole, x);
     float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
     execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
                 {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
@@ -246,16 +249,14 @@ DETR_KERNEL(convolution_backward) {
     size_t next = 0;
     float* dx = call.integer(3) ? call.out[next++].f32() : nullptr;
     float* dweight = call.integer(4) ? call.out[next++].f32() : nullptr;
-    const float *dy = gradients[0].f32(), *y = call.in.size() % 2 ? nullptr : gradients[1].f32();
-    int64_t n = gradients[0].size();
-    if (y && (call.integer(5) || !multiplies_bfloat16())) {  // else the operand alone is masked
-        float* masked = call.integer(5) ? call.out[next++].f32() : scratch(Scratch::gradient, n);
-        mask_gradient(dy, y, masked, n);
-        dy = masked, y = nullptr;
-    }
-    if (!dweight && !dx) return;
-    const void* gradient = as_operand(dy, n, Scratch::operand_gradient, y);
-    if (dweight) write_weight_gradient(whole, x.f32(), gradient, scale, dweight);
+    const bool relu = call.in.size() % 2 == 0;
+    float* dresidual = relu && call.integer(5) ? call.out[next].f32() : nullptr;
+    const float* dy = gradients[0].f32();
+    if (!dweight && !dx && !dresidual) return;
+    const auto purpose = Scratch::operand_gradient;
+    const void* gradient = relu ? masked_operand(dy, gradients[1], dresidual, purpose)
+                                : as_operand(dy, gradients[0].size(), purpose);
+    if (dweight) write_weight_gradient(whole, x, gradient, scale, dweight);
     if (dx) write_input_gradient(whole, weight, scale, gradient, dx);
 }
 
@@ -266,7 +267,7 @@ DETR_KERNEL(make_convolution) {
     Geometry g(call.in[0], call.in[1], call.integer(0), call.integer(1), call.integer(2));
     g = g.without_skips();
     if (!g.winograd()) {
-        for (bool residual : {false, true}) forward(g, residual, true);
+        for (auto residual : {none, operand()}) forward(g, operand(), residual, true);
         if (g.ci % block() == 0) backward_data(g);
         backward_weights(g);
     }
@@ -281,7 +282,7 @@ DETR_KERNEL(to_blocked) {
 
 DETR_KERNEL(from_blocked) {
     const auto& s = call.in[0].shape;
-    rearrange(Desc({s[0], s[1], s[2], s[3]}, f32, blocked()), call.in[0].data,
+    rearrange(Desc({s[0], s[1], s[2], s[3]}, type_of(call.in[0]), blocked()), call.in[0].data,
               Desc({s[0], s[1], s[2], s[3]}, f32, Tag::nchw), call.out[0].data);
 }
 

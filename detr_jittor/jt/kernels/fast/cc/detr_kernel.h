@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,12 @@ struct Tensor {
     void* data;
     int64_t id;  // of the Jittor Var: never used again for another
     std::vector<int64_t> shape;
+    bool bfloat16;  // else float32, or bool of a mask
 
-    float* f32() const { return static_cast<float*>(data); }
+    float* f32() const {
+        if (bfloat16) throw std::runtime_error("a kernel takes float32 and was handed bfloat16");
+        return static_cast<float*>(data);
+    }
     const bool* mask() const { return static_cast<const bool*>(data); }
     int64_t size() const {
         int64_t n = 1;

@@ -5,18 +5,18 @@ namespace jittor {
 #ifndef JIT
 
 DetrKernelOp::DetrKernelOp(string&& kernel, vector<Var*>&& inputs, vector<NanoVector>&& shapes,
-                           vector<double>&& numbers)
+                           vector<double>&& numbers, NanoString dtype)
     : numbers(numbers) {
     auto found = detr::kernel_table().find(kernel);
     CHECK(found != detr::kernel_table().end()) << "no such kernel:" << kernel;
     this->kernel = found->second;
     flags.set(NodeFlags::_cpu);
     flags.set(NodeFlags::_manual_set_vnbb);
-    for (size_t i = 0; i < shapes.size(); i++) create_output(shapes[i], ns_float32);
+    for (size_t i = 0; i < shapes.size(); i++) create_output(shapes[i], dtype);
 }
 
 static detr::Tensor tensor(Var* var) {
-    detr::Tensor t{var->mem_ptr, var->id, {}};
+    detr::Tensor t{var->mem_ptr, var->id, {}, var->dtype() == ns_bfloat16};
     for (int i = 0; i < var->shape.size(); i++) t.shape.push_back(var->shape[i]);
     return t;
 }

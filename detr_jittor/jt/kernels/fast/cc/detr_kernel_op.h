@@ -12,7 +12,7 @@ struct DetrKernelOp : Op {
     vector<double> numbers;
     // Jittor reads the next two lines to make the Python function; they must stay two lines.
     // @attrs(multiple_outputs)
-    DetrKernelOp(string&& kernel, vector<Var*>&& inputs, vector<NanoVector>&& shapes, vector<double>&& numbers);
+    DetrKernelOp(string&& kernel, vector<Var*>&& inputs, vector<NanoVector>&& shapes, vector<double>&& numbers, NanoString dtype);
     const char* name() const override { return "detr_kernel"; }
     void run() override;
 };

@@ -2,8 +2,9 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
-#include "detr_kernel.h"
+#include "detr_bfloat16.h"
 
 namespace detr {
 
@@ -24,24 +25,39 @@ static void window(const Planes& s, int64_t y, int64_t x, Visit visit) {
         for (int64_t j = std::max<int64_t>(2 * x - 1, 0); j < std::min(2 * x + 2, s.w); j++) visit((i * s.w + j) * s.n);
 }
 
-// in: x; out: y
+static B::Lanes load(const float* p) { return B::at(p); }
+static void store(B::Lanes v, float* p) { B::at(p) = v; }
+
+// The same for bfloat16, whose numbers are the upper halves of a float's.
+typedef uint16_t Halves __attribute__((vector_size(2 * few), aligned(2)));
+static B::Lanes load(const uint16_t* p) {
+    return reinterpret_cast<B::Lanes>(__builtin_convertvector(*reinterpret_cast<const Halves*>(p), B::Words) << 16);
+}
+static void store(B::Lanes v, uint16_t* p) {
+    *reinterpret_cast<Halves*>(p) = __builtin_convertvector(reinterpret_cast<B::Words>(v) >> 16, Halves);
+}
+
+// in: x; out: y, of the same type
 DETR_KERNEL(max_pool) {
     Planes s(call.in[0]);
+    by_type(call.in[0], [&](auto* numbers) {
+        auto* pooled = static_cast<std::decay_t<decltype(*numbers)>*>(call.out[0].data);
 #pragma omp parallel for collapse(2)
-    for (int64_t p = 0; p < s.planes; p++)
-        for (int64_t y = 0; y < s.ho; y++)
-            for (int64_t x = 0; x < s.wo; x++) {
-                const float* in = call.in[0].f32() + p * s.h * s.w * s.n;
-                float* out = call.out[0].f32() + ((p * s.ho + y) * s.wo + x) * s.n;
-                for (int64_t c = 0; c < s.n; c += few) {
-                    B::Lanes best = B::Lanes{} - std::numeric_limits<float>::infinity();
-                    window(s, y, x, [&](int64_t at) {
-                        B::Lanes v = B::at(in + at + c);
-                        best = v > best || v != v ? v : best;  // a NaN stays
-                    });
-                    B::at(out + c) = best;
+        for (int64_t p = 0; p < s.planes; p++)
+            for (int64_t y = 0; y < s.ho; y++)
+                for (int64_t x = 0; x < s.wo; x++) {
+                    auto* in = numbers + p * s.h * s.w * s.n;
+                    auto* out = pooled + ((p * s.ho + y) * s.wo + x) * s.n;
+                    for (int64_t c = 0; c < s.n; c += few) {
+                        B::Lanes best = B::Lanes{} - std::numeric_limits<float>::infinity();
+                        window(s, y, x, [&](int64_t at) {
+                            B::Lanes v = load(in + at + c);
+                            best = v > best || v != v ? v : best;  // a NaN stays
+                        });
+                        store(best, out + c);
+                    }
                 }
-            }
+    });
 }
 
 // in: x, y, dy; out: dx. The first of equal pixels gets the gradient, as in PyTorch.
