@@ -235,7 +235,7 @@ def test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16)
 
 def test_a_block_in_bfloat16(bfloat16):
     """Activations are bfloat16 from one convolution to the next, pooling and residual included; values and gradients
-    are those of the same numbers in float64, but for that rounding."""
+    err as torch's do where all is bfloat16."""
     arrays = {n: normal(*shape, scale=(2 / np.prod(shape[1:])) ** 0.5) for n, shape in
               {"stem": (32, 3, 7, 7), "down": (64, 32, 1, 1), "one": (32, 32, 1, 1), "two": (32, 32, 3, 3),
                "three": (64, 32, 1, 1)}.items()}
@@ -266,14 +266,17 @@ def test_a_block_in_bfloat16(bfloat16):
     trained = list(weights)[1:]
     grads = jt.grad((y * jt.array(gradient)).sum(), [weights[n] for n in trained])
     assert written == ["bfloat16"] * 5
-    exact = {n: torch.tensor(a).double().requires_grad_() for n, a in arrays.items()}
-    wanted = block(torch.tensor(x).double(), exact, truth, lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: (x, x),
-                   lambda x: x, lambda x: x)
-    (wanted * torch.tensor(gradient)).sum().backward()
-    for mine, right in zip([y, *grads], [wanted.detach(), *(exact[n].grad for n in trained)]):
-        right = right.numpy()
-        error = np.sqrt(((mine.numpy() - right) ** 2).mean() / (right**2).mean())
-        assert 1e-5 < error < 0.012  # measured: .0086 at most
+
+    def torch_results(dtype):
+        exact = {n: torch.tensor(a).to(dtype).requires_grad_() for n, a in arrays.items()}
+        y = block(torch.tensor(x).to(dtype), exact, truth, lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: (x, x),
+                  lambda x: x, lambda x: x)
+        (y.double() * torch.tensor(gradient)).sum().backward()
+        return [t.detach().double().numpy() for t in (y, *(exact[n].grad for n in trained))]
+
+    for mine, theirs, right in zip([y, *grads], torch_results(torch.bfloat16), torch_results(torch.float64)):
+        error, allowed = (np.sqrt(((v - right) ** 2).mean() / (right**2).mean()) for v in (mine.numpy(), theirs))
+        assert 1e-5 < error < 1.1 * allowed  # measured: .95 at most
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 12, 9), (1, 16, 5, 4), (1, 64, 7, 30)])
