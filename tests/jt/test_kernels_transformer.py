@@ -132,6 +132,28 @@ def test_attention(b, lq, lk, d, heads, mask, p):
     compare(lambda kernels, **a: kernels.attention(*a.values(), heads, p, KEY), truth, arrays)
 
 
+@pytest.mark.parametrize("b, lq, lk, d, heads", [(2, 13, 17, 32, 4), (1, 1, 37, 256, 8), (2, 200, 131, 64, 8)])
+def test_attention_in_bfloat16_errs_as_torch_does_in_bfloat16(b, lq, lk, d, heads, bfloat16):
+    """Where no gradient is wanted; a row whose keys are all ignored is zero here too."""
+    arrays = [normal(b, lq, d, scale=2), normal(b, lk, d), normal(b, lk, d)]
+    ignored = np.arange(lk)[None] >= np.linspace(lk // 2, lk, b).astype(int)[:, None]
+
+    def torch_results(dtype):
+        q, k, v = (torch.tensor(a).to(dtype).reshape(b, -1, heads, d // heads).transpose(1, 2) for a in arrays)
+        y = F.scaled_dot_product_attention(q, k, v, ~torch.tensor(ignored)[:, None, None])
+        return y.transpose(1, 2).reshape(b, lq, d).double().numpy()
+
+    truth = torch_results(torch.float64)
+    q, k, v = (jt.array(a) for a in arrays)
+    with jt.no_grad():
+        mine = fast.attention(q, k, v, jt.array(ignored), heads, 0.0, KEY).numpy()
+        nothing = fast.attention(q, k, v, jt.ones((b, lk)).bool(), heads, 0.0, KEY).numpy()
+    trained = fast.attention(q, k, v, jt.array(ignored), heads, 0.0, KEY).numpy()
+    error, exact, allowed = (np.sqrt(((y - truth) ** 2).mean()) for y in (mine, trained, torch_results(torch.bfloat16)))
+    assert 100 * exact < error < 1.1 * allowed
+    assert not nothing.any()
+
+
 def test_attention_with_scores_far_from_zero():
     """The largest score is taken off before the exponential, so that nothing overflows."""
     arrays = {"q": normal(1, 9, 32, scale=40), "k": normal(1, 11, 32, scale=40), "v": normal(1, 11, 32)}

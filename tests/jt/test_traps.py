@@ -5,6 +5,8 @@ means that the guide, and perhaps the mend in the code, is out of date.
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -292,3 +294,56 @@ def test_trap_masked_row():
 
     x = jt.ones((1, 2, 8))
     assert plain.attention(x, x, x, jt.array(np.ones((1, 2), bool)), 1, 0.0, 0).numpy().tolist() == [[[0.0] * 8] * 2]
+
+
+STALE = {  # an operator whose output is a constant of a header that is included after an #endif
+    "stale_number.h": "#pragma once\nstatic const float number = {};\n",
+    "stale_op.h": """#pragma once
+#include "op.h"
+#include "var.h"
+namespace jittor {
+struct StaleOp : Op {
+    StaleOp(Var* x);
+    const char* name() const override { return "stale"; }
+    void run() override;
+};
+}
+""",
+    "stale_op.cc": """#include "stale_op.h"
+#ifdef NEVER
+#endif
+
+#include "stale_number.h"
+namespace jittor {
+#ifndef JIT
+StaleOp::StaleOp(Var* x) {
+    flags.set(NodeFlags::_cpu);
+    flags.set(NodeFlags::_manual_set_vnbb);
+    create_output(x->shape, ns_float32);
+}
+void StaleOp::run() { outputs().front()->ptr<float>()[0] = number; }
+#endif
+}
+"""}
+STALE_RUN = """
+import sys
+from pathlib import Path
+from detr_jittor.jt.kernels.fast.library import digest
+from detr_jittor.jt.runtime import jt
+
+sources = sorted(str(path) for path in Path(sys.argv[1]).iterdir())
+flags = f"-DDETR_SOURCES={digest(sources)}" if sys.argv[2] == "digest" else "-DDETR_SOURCES=0"
+print(jt.compiler.compile_custom_ops(sources, extra_flags=flags).stale(jt.zeros(1)).item())
+"""
+
+
+def test_trap_stale_headers(tmp_path):
+    def run(number: int, flags: str) -> str:
+        for name, text in STALE.items():
+            (tmp_path / name).write_text(text.replace("{}", str(number)) if name == "stale_number.h" else text)
+        done = subprocess.run([sys.executable, "-c", STALE_RUN, str(tmp_path), flags], capture_output=True, text=True,
+                              cwd=ROOT, timeout=300)
+        return done.stdout.split()[-1] if not done.returncode else done.stderr
+
+    assert [run(1, "none"), run(2, "none")] == ["1.0", "1.0"]  # the header says 2
+    assert [run(1, "digest"), run(2, "digest")] == ["1.0", "2.0"]

@@ -105,6 +105,7 @@ def layer_norm(x, weight, bias):
     TRAP(jittor): layer-norm. nn.LayerNorm computes E[x²] − E[x]², which loses all digits when the mean is large.
     """
     centred = x - x.mean(-1, keepdims=True)
+    centred = centred - centred.mean(-1, keepdims=True)  # what the mean's own rounding has left
     return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
 
 

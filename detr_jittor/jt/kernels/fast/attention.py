@@ -9,13 +9,14 @@ class Attention(jt.Function):
         b, lq, _ = q.shape
         mask = [] if mask is None else [mask]
         numbers = nheads, p, key, len(mask)
-        y, sums = run("attention", [q, k, v, *mask], [q.shape, (b, nheads, lq, 2)], *numbers)
+        sums = [] if jt.flags.no_grad else [(b, nheads, lq, 2)]
+        y, *sums = run("attention", [q, k, v, *mask], [q.shape, *sums], *numbers)
         self.saved = q, k, v, sums, mask, numbers
         return y
 
     def grad(self, dy):
         q, k, v, sums, mask, numbers = self.saved
-        grads = run("attention_backward", [q, k, v, sums, dy, *mask], [q.shape, k.shape, v.shape], *numbers)
+        grads = run("attention_backward", [q, k, v, *sums, dy, *mask], [q.shape, k.shape, v.shape], *numbers)
         return *(g if self.input_mask[i] >= 0 else None for i, g in enumerate(grads)), None, None, None, None
 
 

@@ -21,15 +21,15 @@ def unavailable() -> str:
 
 @functools.cache
 def operators():
-    """The compiled kernels. Jittor's cache knows each .cc, the flags and the compiler: a change compiles anew."""
+    """The compiled kernels. Jittor's cache knows sources, flags and compiler: a change of any compiles anew."""
     include, lib = runtime.onednn_paths()
     flags = f'{FLAGS} -DDETR_SOURCES={digest(SOURCES)} -I"{include}" -L"{lib}" -ldnnl '
     return jt.compiler.compile_custom_ops(SOURCES, extra_flags=flags)
 
 
 def digest(sources: list[str]) -> str:
-    """TRAP(jittor): stale-headers. Its cache does not see that a header has changed, and would link objects that were
-    compiled with the old one; so all sources stand in the flags, by their sum."""
+    """TRAP(jittor): stale-headers. Its cache overlooks a header that is included after an #endif, and would link objects
+    made with the old one: so all sources are among the flags, as one number."""
     return hashlib.sha256(b"\0".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <limits>
 
+#include "detr_bfloat16.h"
 #include "detr_multiply.h"
 
 namespace detr {
@@ -17,7 +18,7 @@ namespace detr {
 using B = Block<lanes>;
 using Lanes = B::Lanes;
 
-static const int64_t part = 48;  // of a sum over queries or keys, see `multiply`
+static const int64_t part = 48;  // of a sum over queries or keys (with pairs of bfloat16, 96), see `multiply`
 static const int64_t wide = product_columns;
 static const float infinity = std::numeric_limits<float>::infinity();
 
@@ -98,13 +99,18 @@ struct Attention {
         std::fill(out, out + room * width, 0.f);
         to_panel(x, d, dh, rows, room, out);
     }
+    // A right matrix of so many channels as pairs of bfloat16, in place: half of each block of columns is used then.
+    void pair(float* matrix, int64_t channels) const {
+        for (int64_t i = 0; i < columns(); i += channels * wide) pair_columns(matrix + i, channels, matrix + i);
+    }
     // The product of a panel [width] with a head's transposed keys or values, as a panel [keys / lanes, room, lanes].
-    // Each part of it passes through finish(row, key, products).
-    template <class Finish>
+    // Each part of it passes through finish(row, key, products). With `pairs` both factors are pairs of bfloat16.
+    template <bool pairs = false, class Finish>
     void over_keys(const float* left, const float* right, float* out, Finish finish) const {
+        const int64_t channels = pairs ? width / 2 : width;
         alignas(64) float products[task_rows * product_columns];
         for (int64_t j = 0; j < keys; j += wide) {
-            multiply(left, room, right + j * width, width, width, products);
+            multiply<pairs>(left, room, right + j * width, channels, channels, products);
             for (int64_t c = 0; c < wide; c += lanes)
                 for (int64_t r = 0; r < room; r++)
                     B::at(out + ((j + c) / lanes * room + r) * lanes) =
@@ -112,11 +118,11 @@ struct Attention {
         }
     }
     // The product of a panel [keys] with a head's upright keys or values to `rows` rows of y, each times its factor
-    template <class Factor>
+    template <bool pairs = false, class Factor>
     void over_width(const float* left, const float* right, int64_t rows, Factor factor, float* y) const {
         alignas(64) float products[task_rows * product_columns];
         for (int64_t c = 0; c < width; c += wide) {
-            multiply(left, room, right + c * keys, keys, part, products);
+            multiply<pairs>(left, room, right + c * keys, pairs ? keys / 2 : keys, part, products);
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t i = 0; i < std::min(wide, dh - c); i++)
                     y[r * d + c + i] = products[r * wide + i] * factor(r);
@@ -142,34 +148,35 @@ struct Attention {
     }
 };
 
-// in: q, k, v, [mask]; out: y [B, Lq, D], [largest score and 1 / sum of exponentials [B, heads, Lq, 2], for the
-// backward pass]. numbers: heads, p, key, has mask. Where every key is ignored, y and both of these are zero.
-DETR_KERNEL(attention) {
+template <bool pairs>
+static void attend(Call& call) {
     Attention a(call);
     float* y = call.out[0].f32();
     float* sums = call.out.size() > 1 ? call.out[1].f32() : nullptr;
-    int64_t threads = omp_get_max_threads(), pairs = a.b * a.heads, size = a.room * (a.width + a.keys);
-    float* shared = scratch(Scratch::gathered, pairs * 2 * a.columns() + a.b * a.keys);
-    float* cuts = shared + pairs * 2 * a.columns();
+    int64_t threads = omp_get_max_threads(), all = a.b * a.heads, size = a.room * (a.width + a.keys);
+    float* shared = scratch(Scratch::gathered, all * 2 * a.columns() + a.b * a.keys);
+    float* cuts = shared + all * 2 * a.columns();
     a.cuts(cuts);
     float* arena = scratch(Scratch::threads, threads * size);
 #pragma omp parallel for
-    for (int64_t bh = 0; bh < pairs; bh++) {
+    for (int64_t bh = 0; bh < all; bh++) {
         float* columns = shared + bh * 2 * a.columns();
         a.transposed(a.k + a.key(bh / a.heads, bh % a.heads), columns);
         a.upright(a.v + a.key(bh / a.heads, bh % a.heads), columns + a.columns());
+        if (pairs) a.pair(columns, a.width), a.pair(columns + a.columns(), a.keys);
     }
 #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int64_t bh = 0; bh < pairs; bh++)
+    for (int64_t bh = 0; bh < all; bh++)
         for (int64_t t = 0; t < a.tiles; t++) {
             int64_t batch = bh / a.heads, head = bh % a.heads, first = t * a.room;
             int64_t rows = std::min(a.room, a.lq - first);
             float *q = arena + omp_get_thread_num() * size, *s = q + a.room * a.width;
             const float* columns = shared + bh * 2 * a.columns();
             a.panel(a.q + a.query(batch, head, first), rows, q);
+            if (pairs) pair_panel(q, a.room, a.width);
             alignas(64) Lanes most[task_rows];
             std::fill(most, most + a.room, Lanes{} - infinity);
-            a.over_keys(q, columns, s, [&](int64_t r, int64_t j, Lanes scores) {
+            a.template over_keys<pairs>(q, columns, s, [&](int64_t r, int64_t j, Lanes scores) {
                 scores = a.cut(cuts, batch, j, scores);
                 most[r] = scores > most[r] ? scores : most[r];
                 return scores;
@@ -191,9 +198,18 @@ DETR_KERNEL(attention) {
                 if (sums) sums[2 * row] = highest, sums[2 * row + 1] = inverse[i];
                 a.drop(row, w);
             }
-            a.over_width(s, columns + a.columns(), rows, [&](int64_t r) { return inverse[r]; },
-                         y + a.query(batch, head, first));
+            if (pairs) pair_panel(s, a.room, a.keys);
+            a.template over_width<pairs>(s, columns + a.columns(), rows, [&](int64_t r) { return inverse[r]; },
+                                         y + a.query(batch, head, first));
         }
+}
+
+// in: q, k, v, [mask]; out: y [B, Lq, D], [largest score and 1 / sum of exponentials [B, heads, Lq, 2], for the
+// backward pass]. numbers: heads, p, key, has mask. Where every key is ignored, y and both of these are zero.
+// Without a backward pass bfloat16 may be multiplied; the one with it makes the same scores again, in float32.
+DETR_KERNEL(attention) {
+    if (has_pairs && multiplies_bfloat16() && call.out.size() == 1) attend<has_pairs>(call);
+    else attend<false>(call);
 }
 
 // A head's keys and values as right matrices, the gradients of both, and the panels of a tile.
