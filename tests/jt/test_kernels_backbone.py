@@ -279,6 +279,16 @@ def test_a_block_in_bfloat16(bfloat16):
         assert 1e-5 < error < 1.1 * allowed  # measured: .95 at most
 
 
+def test_a_trained_norm_after_products_of_bfloat16(bfloat16):
+    """Its statistics are of numbers that were not rounded."""
+    x, w = normal(2, 32, 13, 11), normal(48, 32, 3, 3, scale=0.1)
+    norm = jt.ones(48), jt.zeros(48), jt.zeros(48), jt.ones(48)
+    y = fast.leave(fast.conv_batch_norm(fast.enter(jt.array(x)), jt.array(w), *norm, 1, 1, 1, True)).numpy()
+    rounded = (torch.tensor(a).bfloat16().double() for a in (x, w))
+    truth = F.relu(F.batch_norm(F.conv2d(*rounded, None, 1, 1), None, None, training=True)).numpy()
+    np.testing.assert_allclose(y, truth, rtol=1e-5, atol=1e-5)  # measured: 3e-6
+
+
 @pytest.mark.parametrize("shape", [(2, 32, 12, 9), (1, 16, 5, 4), (1, 64, 7, 30)])
 def test_max_pool_in_bfloat16(shape, bfloat16):
     """Of numbers that are bfloat16 it is exact."""
