@@ -138,15 +138,29 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     # [B, heads, L, D / heads] each
     q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
+    kept = None
     if key_padding_mask is not None:
         ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
         scores = jt.where(ignored, jt.full_like(scores, -1e30), scores)
-    weights = (scores - scores.max(-1, keepdims=True).detach()).exp()
-    if key_padding_mask is not None:
-        weights = weights * jt.logical_not(ignored)
-    weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
-    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, D / heads]
+        kept = jt.logical_not(ignored)
+    x = jt.matmul(dropout(Softmax.apply(scores, kept), p, key), v)  # [B, heads, Lq, D / heads]
     return x.transpose(0, 2, 1, 3).reshape(b, lq, d)
+
+
+class Softmax(jt.Function):
+    """Softmax of the last axis over what is kept (None: all); zero where nothing is."""
+
+    def execute(self, scores, kept):
+        weights = (scores - scores.max(-1, keepdims=True)).exp()
+        weights = weights if kept is None else weights * kept
+        self.weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
+        return self.weights
+
+    def grad(self, dy):
+        """The mean is taken off in two steps: where all dy of a row are alike, only rounding would remain."""
+        for _ in range(2):
+            dy = dy - (self.weights * dy).sum(-1, keepdims=True)
+        return self.weights * dy, None
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
