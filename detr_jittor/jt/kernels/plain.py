@@ -153,7 +153,8 @@ class Softmax(jt.Function):
     def execute(self, scores, kept):
         weights = (scores - scores.max(-1, keepdims=True)).exp()
         weights = weights if kept is None else weights * kept
-        self.weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
+        weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
+        self.weights = weights + weights * (1 - weights.sum(-1, keepdims=True))  # the division is a quick one
         return self.weights
 
     def grad(self, dy):
