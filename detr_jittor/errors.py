@@ -1,9 +1,12 @@
 """Errors that a user reads: one line that names the file, the record and the mend."""
 
+import contextlib
+import errno
 import sys
 import traceback
 import unicodedata
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a user's share of it, a file
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, surrogates, ends of lines and paragraphs
 
 
@@ -18,6 +21,19 @@ class DetrError(Exception):
         super().__init__(f"{self.what} {self.mend}".strip())
 
 
+@contextlib.contextmanager
+def writing(what: str, mend: str = "Make room or choose another --output_dir."):
+    """Turns what goes wrong on a disk into an error that the user reads.
+
+    Args:
+        what: is written, and where: "out/log.txt:" or "out: the log".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DetrError(f"{what} cannot be written ({error.strerror or error}).", mend) from None
+
+
 def visible(text: str) -> str:
     """With line breaks and other control characters as escapes: what a file says of itself forges no lines in a log."""
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSEEN else c for c in text)
@@ -25,6 +41,8 @@ def visible(text: str) -> str:
 
 def tell(error: BaseException, who: str = "") -> int:
     """Print an error that ends the process. Returns: the exit status."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = DetrError(f"{error.filename or 'the output'}: {error.strerror}.", "Make room.")
     if isinstance(error, DetrError):
         print(f"error: {who}{error}", file=sys.stderr)
         return 2

@@ -1,16 +1,18 @@
 """The folder of a training run: one run at a time, its checkpoints by name, and what an earlier run left there."""
 
+import contextlib
 import fcntl
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 
 SUFFIXES = (".pkl", ".pth")
-# What a new run would overwrite, besides the checkpoints of its own framework.
+# What a new run would overwrite, besides checkpoints.
 RESULTS = ("log.txt", "eval_summary.txt", "config.json", "eval.json", "tensorboard", "panoptic_eval",
            "training_loss_comparison.png", "performance_comparison.png")
 
@@ -28,21 +30,31 @@ class RunFolder:
         Errors: DetrError if it cannot be written, or if another process has it.
         """
         self.path, self.suffix = Path(path), suffix
-        try:
+        with writing(f"{path}:"):
             self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()  # the lock of an earlier run may be all that can be written
             self._lock = open(self.path / ".lock", "a")  # noqa: SIM115 - open for as long as the run lasts
-        except OSError as error:
-            raise DetrError(f"{path}: cannot be written ({error.strerror}).", "Choose another --output_dir.") from None
+            if self.is_alone():
+                for left in self.path.glob(".*.writing"):  # a run was killed while it wrote
+                    left.unlink()
+
+    def is_alone(self) -> bool:
+        """Take the lock. Returns: false where there are no locks. Errors: DetrError if another process has it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._lock.close()
-            raise DetrError(f"{path}: another run is writing there.",
+            raise DetrError(f"{self.path}: another run is writing there.",
                             "Wait for its end, or choose another --output_dir.") from None
-        for left in self.path.glob(".*.writing"):  # a run was killed while it wrote
-            left.unlink()
+        except OSError as error:  # some network disks have none
+            print(f"warning: {self.path}: cannot be locked ({error.strerror}); see that no other run writes there.",
+                  file=sys.stderr)
+            return False
+        return True
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # processes that were forked meanwhile have it open too
         self._lock.close()
 
     def file(self, name: str) -> Path:
@@ -54,44 +66,60 @@ class RunFolder:
 
     def also_as(self, name: str) -> None:
         """Give `checkpoint` another name besides, e.g. best. Errors: DetrError."""
-        try:
+        with writing(f"{self.file(name)}:"):
             store.link(self.file("checkpoint"), self.file(name))
-        except OSError as error:
-            raise DetrError(f"{self.file(name)}: cannot be written ({error.strerror}).", "Make room.") from None
 
     def holds(self, file: str | Path) -> bool:
         """Whether a file lies in this folder."""
         return Path(file).resolve().parent == self.path.resolve()
 
     def set_aside(self) -> Path | None:
-        """Move what an earlier run left, and this one would overwrite, into a folder of its own. Returns: it."""
-        mine = [*RESULTS, *(f.name for name in ("checkpoint*", "best") for f in self.path.glob(name + self.suffix))]
+        """Move what an earlier run of either framework left into a folder of its own. Returns: it. Errors: DetrError.
+
+        So that all checkpoints here are of one run, and the one with most steps is its newest.
+        """
+        mine = [*RESULTS, *(f.name for name in ("checkpoint*", "best") for suffix in SUFFIXES
+                            for f in self.path.glob(name + suffix))]
         found = [self.path / name for name in mine if (self.path / name).exists()]
         if not found:
             return None
         number = 1
         while (folder := self.path / f"earlier-{number}").exists():
             number += 1
-        folder.mkdir()
-        for file in found:
-            os.replace(file, folder / file.name)
+        with writing(f"{folder}:"):
+            folder.mkdir()
+            for file in found:
+                os.replace(file, folder / file.name)
         return folder
 
 
 def newest(path: str | Path) -> tuple[Path, Checkpoint] | None:
     """The newest good checkpoint of a run's folder, of either framework; None where there is none at all.
 
-    One that cannot be read is named on stderr, and the one before it taken.
+    By what the files hold: their times are lost in some copies. Those that cannot be read are named on stderr, and the
+    one before taken; if that cannot be read either, the best or the newest with a number.
 
     Errors: DetrError if there are some, but none can be read.
     """
-    names = [Path(path) / f"{name}{suffix}" for name in ("checkpoint", "checkpoint_previous") for suffix in SUFFIXES]
-    files = sorted((file for file in names if file.is_file()), key=lambda file: -file.stat().st_mtime_ns)
+    folder = Path(path)
+    last = [[folder / f"checkpoint{suffix}", folder / f"checkpoint_previous{suffix}"] for suffix in SUFFIXES]
+    named = [files for suffix in SUFFIXES for files in (
+        [folder / f"best{suffix}"], sorted(folder.glob(f"checkpoint[0-9]*{suffix}"), reverse=True))]
+    for choices in (last, named):
+        found = [good for files in choices if (good := first_good(files))]
+        if found:
+            return max(found, key=lambda good: (good[1].epoch, good[1].step))
+    if any(os.path.isfile(file) for files in last + named for file in files):
+        raise DetrError(f"{path}: none of its checkpoints can be read.", "Start anew without --resume.")
+    return None
+
+
+def first_good(files: list[Path]) -> tuple[Path, Checkpoint] | None:
+    """The first that can be read, and its content."""
     for file in files:
-        try:
-            return file, store.load(file)
-        except DetrError as error:
-            print(f"warning: {error}", file=sys.stderr)
-    if files:
-        raise DetrError(f"{path}: none of its {len(files)} checkpoints can be read.", "Start anew without --resume.")
+        if os.path.isfile(file):
+            try:
+                return file, store.load(file)
+            except DetrError as error:
+                print(f"warning: {error}", file=sys.stderr)
     return None

@@ -69,7 +69,7 @@ def read(path: str | Path):
     Errors: as `load`.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long, or not ours to look at
         raise DetrError(f"{path}: no such file.", "Give the path of a checkpoint.")
     try:
         with open(path, "rb") as file:

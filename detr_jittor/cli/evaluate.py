@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detr_jittor import engine
 from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
-from detr_jittor.report.log import make_folder, write_whole
+from detr_jittor.report.log import write_whole
 
 HELP = "measure the AP of a checkpoint"
 
@@ -18,14 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     args.eval = True
     config, found = config_and_checkpoint(args)
-    folder = Path(config.run.output_dir) if config.run.output_dir else None
-    if folder:
-        make_folder(folder)
     results = engine.evaluate(config, found)
     if results is None:  # one of several processes, of which the first writes
         return 0
     print(results.tables())
-    if folder:
-        write_whole(folder / "eval.json", json.dumps(results.to_json(), indent=2, ensure_ascii=False) + "\n")
-        print(f"\nThe same numbers are in {folder / 'eval.json'}.")
+    if config.run.output_dir:
+        file = Path(config.run.output_dir) / "eval.json"
+        write_whole(file, json.dumps(results.to_json(), indent=2, ensure_ascii=False) + "\n")
+        print(f"\nThe same numbers are in {file}.")
     return 0

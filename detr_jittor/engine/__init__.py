@@ -14,8 +14,8 @@ from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_checkpoint
 from detr_jittor.engine.training import Training
 from detr_jittor.evaluate.results import Results
-from detr_jittor.processes import check_same_start, together
-from detr_jittor.twin import load_twin
+from detr_jittor.processes import Processes, check_same_start, together
+from detr_jittor.twin import Twin, load_twin
 
 
 def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
@@ -34,10 +34,7 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
         processes = stack.enter_context(together(framework.join(config.run)))
         config = config.replace(world_size=processes.size)
         config_check.check(config)
-        folder = None
-        if config.run.output_dir and processes.rank == 0:
-            folder = RunFolder(config.run.output_dir, framework.checkpoint_suffix)
-            stack.callback(folder.close)
+        folder = take_folder(config, framework, processes, stack)
         found = found or find_checkpoint(config)
         tell_checkpoint(config, found)
         train_data, val_data = (open_split(config.data, split, config.model.masks) for split in ("train", "val"))
@@ -66,7 +63,9 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Res
     config = config.replace(eval=True)
     config_check.check(config)
     with contextlib.ExitStack() as stack:
-        processes = stack.enter_context(together(load_twin(config.run.framework).join(config.run)))
+        framework = load_twin(config.run.framework)
+        processes = stack.enter_context(together(framework.join(config.run)))
+        take_folder(config, framework, processes, stack)
         found = found or find_checkpoint(config)
         tell_checkpoint(config, found)
         data = open_split(config.data, "val", config.model.masks)
@@ -79,3 +78,16 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Res
         results, _ = evaluate_split(twin, loader, data, config, bad_images, StopRequest(), processes)
         bad_images.tell()
     return results if processes.rank == 0 else None
+
+
+def take_folder(config: Config, framework: type[Twin], processes: Processes,
+                stack: contextlib.ExitStack) -> RunFolder | None:
+    """The output folder, taken for this process until the stack is closed; None if it has nothing to write.
+
+    Errors: DetrError if it cannot be written, or if another process has it.
+    """
+    if not config.run.output_dir or processes.rank > 0:
+        return None
+    folder = RunFolder(config.run.output_dir, framework.checkpoint_suffix)
+    stack.callback(folder.close)
+    return folder

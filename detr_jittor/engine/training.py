@@ -98,16 +98,16 @@ class Training:
             while not self.finished():
                 if not self.one_epoch():
                     return self.stopped
-        except DetrError:
+        except (DetrError, OSError):  # OSError: what is printed goes to a full disk
             if self.step > self.saved_step:
                 self.save()
             raise
         if self.is_stale():
             print(f"No better AP in {self.since_best} evaluations: stopped early.")
         self.bad_images.tell()
-        self.draw_curves()
         if self.unsaved:
             raise self.unsaved
+        self.draw_curves()
         return 0
 
     def finished(self) -> bool:
@@ -280,13 +280,18 @@ class Training:
             self.folder.also_as(name)
 
     def draw_curves(self) -> None:
+        """Draw the log. Where that is not possible, the run has still reached its end."""
         if self.folder is None or not (self.folder.path / "log.txt").exists():
             return
         from detr_jittor.report.plot import plot_performance, plot_training_loss  # matplotlib: most of a second
 
         logs = {self.twin.name: read_log(self.folder.path / "log.txt")}
-        plot_training_loss(logs, self.folder.path / "training_loss_comparison.png")
-        plot_performance(logs, self.folder.path / "performance_comparison.png")
+        try:
+            plot_training_loss(logs, self.folder.path / "training_loss_comparison.png")
+            plot_performance(logs, self.folder.path / "performance_comparison.png")
+        except OSError as error:
+            print(f"warning: {self.folder.path}: the curves cannot be drawn ({error.strerror or error}); "
+                  "detr-jittor plot draws them later.", file=sys.stderr)
 
 
 def pictures_a_step(config: Config) -> int:

@@ -9,7 +9,7 @@ from hotcoco.panoptic import PanopticEval
 from PIL import Image
 
 from detr_jittor.data.segments import write_segments
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.summary import defined, number
 
 GROUPS = ("All", "Things", "Stuff")
@@ -75,7 +75,8 @@ class PanopticEvaluator:
         """
         self.annotation_file, self.segment_folder = Path(annotation_file), Path(segment_folder)
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(f"{folder}:"):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.truth = json.loads(self.annotation_file.read_bytes())
         self.file_of = {a["image_id"]: a["file_name"] for a in self.truth["annotations"]}
         self.records: dict[int, dict] = {}
@@ -87,19 +88,24 @@ class PanopticEvaluator:
             segments: [H, W] segment ids below 2^24, 0 where there is none.
             category_of: segment id → category id.
         """
-        write_segments(segments, self.folder / self.file_of[image_id])
+        file = self.folder / self.file_of[image_id]
+        with writing(f"{file}:"):
+            write_segments(segments, file)
         self.records[image_id] = {
             "image_id": image_id, "file_name": self.file_of[image_id],
             "segments_info": [{"id": int(s), "category_id": int(c)} for s, c in category_of.items()]}
 
     def found(self) -> list[tuple[dict, bytes]]:
         """What was taken in, for another process: of each picture the record and the PNG file."""
-        return [(record, (self.folder / record["file_name"]).read_bytes()) for record in self.records.values()]
+        with writing(f"{self.folder}:"):  # it may have vanished
+            return [(record, (self.folder / record["file_name"]).read_bytes()) for record in self.records.values()]
 
     def take(self, found: list[tuple[dict, bytes]]) -> None:
         """Take in what another process found."""
         for record, content in found:
-            (self.folder / record["file_name"]).write_bytes(content)
+            file = self.folder / record["file_name"]
+            with writing(f"{file}:"):
+                file.write_bytes(content)
             self.records[record["image_id"]] = record
 
     def summarize(self) -> PanopticSummary:
@@ -109,7 +115,8 @@ class PanopticEvaluator:
                 with Image.open(self.segment_folder / self.file_of[image_id]) as image:
                     self.add(image_id, np.zeros((image.height, image.width), np.int64), {})
             predictions = self.folder / "predictions.json"
-            predictions.write_text(json.dumps({"annotations": list(self.records.values())}))
+            with writing(f"{predictions}:"):
+                predictions.write_text(json.dumps({"annotations": list(self.records.values())}))
             evaluation = PanopticEval(str(self.annotation_file), str(predictions),
                                       gt_folder=str(self.segment_folder), pred_folder=str(self.folder))
             evaluation.evaluate()

@@ -1,13 +1,12 @@
 """What a run writes as it goes: log.txt, eval_summary.txt and TensorBoard's scalars; and reading log.txt again."""
 
-import contextlib
 import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.report.scalars import ScalarWriter
 
 STEPS_BETWEEN = 50  # training steps from one TensorBoard point to the next
@@ -22,7 +21,7 @@ class RunLog:
     def __init__(self, folder: Path, first_epoch: int = 0):
         """Continue the folder's logs. Lines of epochs from `first_epoch` on are removed: these epochs run (again)."""
         self.folder = folder
-        with writing(folder):
+        with writing(f"{folder}: the log"):
             keep_lines(folder / "log.txt", first_epoch, lambda line: json.loads(line)["epoch"])
             keep_lines(folder / "eval_summary.txt", first_epoch,
                        lambda line: int(re.search(r"epoch= *(\d+)", line)[1]))
@@ -31,12 +30,12 @@ class RunLog:
     def step(self, step: int, values: dict[str, float]) -> None:
         """TensorBoard's scalars within an epoch, at every 50th step."""
         if step % STEPS_BETWEEN == 0:
-            with writing(self.folder):
+            with writing(f"{self.folder}: the log"):
                 self.scalars.add({f"step/{name}": value for name, value in values.items()}, step)
 
     def epoch(self, record: dict, summary_line: str | None) -> None:
         """The record of an epoch, and its line in eval_summary.txt. Errors: DetrError if they cannot be written."""
-        with writing(self.folder):
+        with writing(f"{self.folder}: the log"):
             append(self.folder / "log.txt", json.dumps(record))
             if summary_line:
                 append(self.folder / "eval_summary.txt", summary_line)
@@ -44,16 +43,6 @@ class RunLog:
 
     def close(self) -> None:
         self.scalars.close()
-
-
-@contextlib.contextmanager
-def writing(folder: Path):
-    """Turns what goes wrong on disk into an error that the user reads."""
-    try:
-        yield
-    except OSError as error:
-        raise DetrError(f"{folder}: the log cannot be written ({error.strerror}).",
-                        "Make room or choose another --output_dir.") from None
 
 
 def append(path: Path, line: str) -> None:
@@ -75,11 +64,9 @@ def make_folder(folder: Path) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a small file whole or not at all. Errors: DetrError."""
     temporary = path.with_name(f".{path.name}.writing")
-    try:
+    with writing(f"{path}:"):
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
-    except OSError as error:
-        raise DetrError(f"{path}: cannot be written ({error.strerror}).", "Choose another --output_dir.") from None
 
 
 def keep_lines(path: Path, first_epoch: int, epoch_of: Callable[[str], int]) -> None:
@@ -93,7 +80,7 @@ def keep_lines(path: Path, first_epoch: int, epoch_of: Callable[[str], int]) -> 
         except (ValueError, KeyError, TypeError):
             return False
 
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     write_whole(path, "".join(line + "\n" for line in lines if stays(line)))
 
 

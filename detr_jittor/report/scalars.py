@@ -4,6 +4,7 @@ tensorboardX would import torch into a Jittor process wherever torch is installe
 The format is TFRecord around protobuf messages (tensorflow/core/util/event.proto); scalars need five of its fields.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -14,7 +15,7 @@ from pathlib import Path
 class ScalarWriter:
     """Appends scalars to an event file of its own in a folder.
 
-    Errors: OSError from any call.
+    Errors: OSError, from `close` none.
     """
 
     def __init__(self, folder: Path):
@@ -35,7 +36,8 @@ class ScalarWriter:
         self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with contextlib.suppress(OSError):  # only what could not be written before, which was said then
+            self.file.close()
 
 
 def field(tag: int, content: bytes) -> bytes:

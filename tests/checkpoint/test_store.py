@@ -215,23 +215,25 @@ def test_one_run_at_a_time(tmp_path):
     RunFolder(tmp_path, ".pth").close()
 
 
-def test_an_earlier_run_is_set_aside_but_not_the_other_frameworks_checkpoint(tmp_path, checkpoint):
+def test_an_earlier_run_is_set_aside(tmp_path, checkpoint):
+    """With the other framework's checkpoint, which may be of more steps than the new run's first."""
     for name in ("checkpoint.pkl", "checkpoint.pth", "best.pkl", "checkpoint0099.pkl"):
         store.save(tmp_path / name, checkpoint)
     (tmp_path / "log.txt").write_text("{}\n")
     (tmp_path / "notes.txt").write_text("mine")
     folder = RunFolder(tmp_path, ".pkl")
     assert folder.set_aside().name == "earlier-1"
-    assert {p.name for p in tmp_path.iterdir()} == {".lock", "checkpoint.pth", "notes.txt", "earlier-1"}
+    assert {p.name for p in tmp_path.iterdir()} == {".lock", "notes.txt", "earlier-1"}
     assert {p.name for p in (tmp_path / "earlier-1").iterdir()} == {
-        "checkpoint.pkl", "best.pkl", "checkpoint0099.pkl", "log.txt"}
+        "checkpoint.pkl", "checkpoint.pth", "best.pkl", "checkpoint0099.pkl", "log.txt"}
     assert folder.set_aside() is None
     folder.save(checkpoint)
     assert folder.set_aside().name == "earlier-2"
 
 
 @pytest.mark.parametrize("name, fault", [
-    ("missing.pkl", "no such file"), ("a.txt", "is no format of checkpoints"), ("folder.pkl", "no such file"),
+    ("missing.pkl", "no such file"), (f"missing{'g' * 300}.pkl", "no such file"),
+    ("a.txt", "is no format of checkpoints"), ("folder.pkl", "no such file"),
     ("empty.pkl", "it is empty"), ("empty.pth", "it is empty"), ("text.pth", "not a readable checkpoint"),
     ("text.safetensors", "not a readable checkpoint")])
 def test_files_that_are_no_checkpoints(tmp_path, name, fault):

@@ -1,5 +1,6 @@
 """`detr-jittor`: which commands there are, and how faults end."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def test_an_unknown_command(commands, capsys):
 @pytest.mark.parametrize("fault, line, status", [
     (DetrError("a.json: broken.", "Mend it."), "error: a.json: broken. Mend it.\n", 2),
     (KeyboardInterrupt(), "interrupted\n", 130),
+    (OSError(errno.ENOSPC, "No space left", "a.png"), "error: a.png: No space left. Make room.\n", 2),
+    (OSError(errno.EDQUOT, "Quota exceeded"), "error: the output: Quota exceeded. Make room.\n", 2),
 ])
 def test_a_fault_is_one_line(monkeypatch, capsys, fault, line, status):
     def run(args):

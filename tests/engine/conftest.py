@@ -1,4 +1,9 @@
+import builtins
+import contextlib
+import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,3 +49,39 @@ def config(coco, tmp_path, monkeypatch) -> Config:
     return Config().replace(coco_path=str(coco), output_dir=str(tmp_path / "out"), epochs=4, lr_drop=2, lr=0.1,
                             lr_backbone=0.01, warmup_steps=3, batch_size=2, min_size=32, max_size=64, num_workers=0,
                             backbone_weights="none")
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """`with read_only(folder, code, but):` whatever would change something in it fails, except for some files.
+
+    Played, because root may write everywhere.
+    """
+    @contextlib.contextmanager
+    def install(folder: Path, code: int, but: tuple[str, ...] = ()):
+        def refuse(*paths) -> None:
+            for path in paths:
+                if isinstance(path, (str, Path)) and Path(path).is_relative_to(folder) and Path(path).name not in but:
+                    raise OSError(code, os.strerror(code), str(path))
+
+        def changing(own):
+            def call(*arguments, **options):
+                refuse(*arguments)
+                return own(*arguments, **options)
+            return call
+
+        def opening(own):
+            def call(path, mode="r", *rest, **options):
+                if mode & (os.O_WRONLY | os.O_RDWR) if isinstance(mode, int) else set(mode) & set("wxa+"):
+                    refuse(path)
+                return own(path, mode, *rest, **options)
+            return call
+
+        with monkeypatch.context() as m:
+            for name in ("mkdir", "unlink", "replace", "link"):
+                m.setattr(os, name, changing(getattr(os, name)))
+            for module in (builtins, io, os):
+                m.setattr(module, "open", opening(module.open))
+            yield
+
+    return install

@@ -129,6 +129,8 @@ def main() -> int:
         SignalledTwin.signal, SignalledTwin.at = (int(x) for x in os.environ["SIGNAL"].split("@"))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     install(setattr)
+    if "DRAW_CURVES" in os.environ:
+        Training.draw_curves = DRAW_CURVES
     return command_line(sys.argv[1:])
 
 

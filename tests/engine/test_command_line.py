@@ -67,7 +67,7 @@ def test_convert(run, tmp_path, capsys, suffix):
     (["convert", "RUN/best.pkl", "/no/such/folder/a.pth"], "could not be written"),
     (["evaluate", "--resume", "RUN/log.txt"], "no format"), (["evaluate"], "no weights to evaluate"),
     (["evaluate", "--resume", "RUN/best.pkl", "--coco_path", "/no/such"], "no such folder"),
-    (["evaluate", "--resume", "RUN/best.pkl", "--output_dir", "RUN/log.txt/x"], "cannot be made")])
+    (["evaluate", "--resume", "RUN/best.pkl", "--output_dir", "RUN/log.txt/x"], "cannot be written")])
 def test_faults_are_one_line(run, capsys, arguments, fault):
     assert main([argument.replace("RUN", str(run)) for argument in arguments]) == 2
     lines = capsys.readouterr().err.splitlines()

@@ -1,5 +1,7 @@
 """What goes wrong in mid-run, with the disk, the pictures or a worker: the run says so, and what it saved is good."""
 
+import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -13,6 +15,8 @@ from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.data import pool
 from detr_jittor.errors import DetrError
+from detr_jittor.report.progress import Progress
+from detr_jittor.report.scalars import ScalarWriter
 
 pytestmark = pytest.mark.timeout(60)  # what is not noticed would be waited for without end
 
@@ -110,6 +114,47 @@ def test_the_output_folder_vanishes(config, at_step, capsys, becomes, tmp_path):
     assert checkpoint.step == 6
     shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
     assert engine.train(config.replace(resume=str(file))) == 0
+
+
+@pytest.mark.parametrize("code, but, told", [
+    (errno.EROFS, (), r"the log cannot be written \(Read-only file system\)"),
+    (errno.EACCES, ("log.txt", "eval_summary.txt"), r"could not be written \(Permission denied\)")],
+    ids=["disk", "folder"])
+def test_the_output_folder_becomes_read_only(config, at_step, read_only, capsys, code, but, told):
+    """The disk, as after a fault of its own; or the folder, whose old files can still be written."""
+    out = Path(config.run.output_dir)
+    with contextlib.ExitStack() as stack:
+        at_step(7, lambda: stack.enter_context(read_only(out, code, but)))
+        with pytest.raises(DetrError, match=told):
+            engine.train(config)
+    assert f"warning: {out / 'checkpoint.pkl'}: the checkpoint could not be written" in capsys.readouterr().err
+    assert store.load(out / "checkpoint.pkl").step == 5
+    assert engine.train(config.replace(resume="auto")) == 0 and store.load(out / "checkpoint.pkl").step == 20
+
+
+def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch):
+    """What could not be written is not written again at the close, with an error in place of the first."""
+    own = ScalarWriter.write
+
+    def full(self, event):
+        self.file = open("/dev/full", "wb")  # noqa: SIM115
+        own(self, event)
+
+    at_step(7, lambda: monkeypatch.setattr(ScalarWriter, "write", full))
+    with pytest.raises(DetrError, match=r"the log cannot be written \(No space left on device\)"):
+        engine.train(config)
+    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 10
+
+
+def test_what_cannot_be_said(config, at_step, monkeypatch):
+    """A progress line that goes to a full disk: the error is told as it is, and what was learned is saved."""
+    def update(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    at_step(7, lambda: monkeypatch.setattr(Progress, "update", update))
+    with pytest.raises(OSError, match="No space left"):
+        engine.train(config)
+    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 8
 
 
 REPLACE = os.replace

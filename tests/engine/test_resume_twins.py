@@ -1,7 +1,7 @@
 """Exact resume of the real twins: killed with SIGKILL at a random step, a run continues bit for bit.
 
 With dropout, augmentation, clipping, warm-up and the drop of the learning rate inside the stretch, the kernels on, and
-another number of workers in each part.
+another number of workers in each part. And the faults with which Jittor's own handling of signals might interfere.
 """
 
 import random
@@ -15,11 +15,13 @@ import pytest
 from small import NUM_CLASSES, SMALL, small_batch, small_state
 
 from detr_jittor import seeding
-from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint import store, torch_writer
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.engine.start import build, find_checkpoint
 from detr_jittor.report.log import read_log
 from detr_jittor.twin import load_twin
+from detr_jittor.types import Classes
 
 HERE = Path(__file__).parent
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
@@ -37,22 +39,24 @@ def coco(tmp_path_factory) -> Path:
     return folder
 
 
-def run(coco: Path, out: Path, framework: str, *options: str, kill_at: int = 0) -> None:
+def run(coco: Path, out: Path, framework: str, *options: str, fault: str = "SIGKILL@0", status: int = 0) -> str:
+    """A run, with a fault after a step (0: none). Returns: what it says on stderr."""
     arguments = [*OPTIONS, "--coco_path", str(coco), "--output_dir", str(out), "--framework", framework, *options]
-    command = [sys.executable, str(HERE / "killed_run.py"), str(kill_at), "train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == (-signal.SIGKILL if kill_at else 0), done.stderr[-3000:]
+    command = [sys.executable, str(HERE / "killed_run.py"), fault, "train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, start_new_session=True)
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stderr
 
 
-@pytest.mark.parametrize("framework", SUFFIX)
-def test_killed_and_resumed_bit_for_bit(coco, tmp_path, framework):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(coco, whole, framework, "--num_workers", "0")
+@pytest.mark.parametrize("framework, masks", [("jittor", "shared"), ("pytorch", "shared"), ("pytorch", "native")])
+def test_killed_and_resumed_bit_for_bit(coco, tmp_path, framework, masks):
+    whole, parts, dropout = tmp_path / "whole", tmp_path / "parts", ("--dropout_masks", masks)
+    run(coco, whole, framework, "--num_workers", "0", *dropout)
     steps = sorted(random.SystemRandom().sample([s for s in range(2, PER_EPOCH * EPOCHS) if s % PER_EPOCH], 2))
-    save = ("--save_every_steps", "1")
-    run(coco, parts, framework, "--num_workers", "2", *save, kill_at=steps[0])
-    run(coco, parts, framework, "--num_workers", "0", *save, "--resume", "auto", kill_at=steps[1])
-    run(coco, parts, framework, "--num_workers", "2", *save, "--resume", "auto")
+    options, killed = ("--save_every_steps", "1", "--resume", "auto", *dropout), -signal.SIGKILL
+    run(coco, parts, framework, "--num_workers", "2", *options, fault=f"SIGKILL@{steps[0]}", status=killed)
+    run(coco, parts, framework, "--num_workers", "0", *options, fault=f"SIGKILL@{steps[1]}", status=killed)
+    run(coco, parts, framework, "--num_workers", "2", *options)
     logs = [read_log(folder / "log.txt") for folder in (whole, parts)]
     assert [record["step"] for record in logs[0]] == [PER_EPOCH * (i + 1) for i in range(EPOCHS)]
     for one, other in zip(*logs, strict=True):
@@ -87,3 +91,30 @@ def test_every_trained_tensor_moves_in_one_step_after_a_load(tmp_path, framework
         after = target.state()
         still = [name for name in target.trained if np.array_equal(after.model[name], loaded.model[name])]
         assert still == [] and after.steps == 2
+
+
+@pytest.mark.parametrize("framework", SUFFIX)
+@pytest.mark.parametrize("option", ["resume", "weights"])
+def test_every_trained_tensor_moves_in_one_step_after_a_load_of_weights_alone(tmp_path, framework, option):
+    """Of a .pth without moments, as others publish them, on both ways."""
+    config = SMALL.replace(framework=framework, **{option: str(tmp_path / "a.pth")})
+    given = small_state(load_twin(framework)(SMALL, NUM_CLASSES)).model
+    with open(tmp_path / "a.pth", "wb") as file:
+        torch_writer.write(file, {"model": given})
+    classes = Classes.of_categories([{"id": i, "name": f"class {i}"} for i in range(NUM_CLASSES)])
+    twin = build(config, find_checkpoint(config), True, classes)
+    assert all(np.array_equal(value, given[name]) for name, value in twin.state().model.items())
+    twin.train_step(small_batch(2), seeding.step_seed(1, 1), 1.0)
+    after = twin.state()
+    assert [name for name in twin.trained if np.array_equal(after.model[name], given[name])] == [] and after.steps == 1
+
+
+@pytest.mark.parametrize("fault, status, told", [
+    ("SIGINT", 130, ""), ("WORKERS", 2, "a worker process was killed by signal 9; it was to read ")])
+def test_what_jittor_must_not_handle_itself(coco, tmp_path, fault, status, told):
+    """Jittor installs handlers for SIGINT and for the death of children: the run ends as it does with any twin."""
+    said = run(coco, tmp_path, "jittor", "--num_workers", "1", fault=f"{fault}@6", status=status)
+    assert "Traceback" not in said and told in said, said
+    assert store.load(tmp_path / "checkpoint.pkl").step >= 6
+    run(coco, tmp_path, "jittor", "--num_workers", "1", "--resume", "auto")
+    assert [record["step"] for record in read_log(tmp_path / "log.txt")] == [PER_EPOCH * (i + 1) for i in range(EPOCHS)]

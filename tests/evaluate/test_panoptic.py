@@ -4,6 +4,7 @@ A dataset is {image id: (segment ids [H, W], {segment id: (category id, iscrowd)
 """
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -164,3 +165,34 @@ def test_a_truth_that_does_not_fit_is_an_error(tmp_path, fault):
         evaluator.add(1, strip(1, 1, 1), {1: 1})
     with pytest.raises(DetrError, match=r"truth.json: cannot be evaluated"):
         evaluator.summarize()
+
+
+@pytest.mark.parametrize("where", ["1.png", "2.png", "predictions.json"])
+def test_segments_that_cannot_be_written(tmp_path, where):
+    """Those that were found, those of a picture without any, and the list of them."""
+    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT}), 2: (strip(5, 5), {5: CAT})})
+    (tmp_path / "found" / where).mkdir()
+    with pytest.raises(DetrError, match=rf"{where}: cannot be written \(Is a directory\)"):
+        evaluator.add(1, strip(1, 1), {1: 1})
+        evaluator.summarize()
+
+
+def test_segments_that_vanish(tmp_path):
+    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
+    evaluator.add(1, strip(1, 1), {1: 1})
+    shutil.rmtree(tmp_path / "found")
+    with pytest.raises(DetrError, match=r"found: cannot be written \(No such file"):
+        evaluator.found()
+
+
+def test_no_room_for_segments(tmp_path):
+    """In the folder itself, and in what comes from another process."""
+    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
+    (tmp_path / "found" / "1.png").symlink_to("/dev/full")
+    for work in (lambda: evaluator.add(1, strip(1, 1), {1: 1}),
+                 lambda: evaluator.take([({"image_id": 1, "file_name": "1.png"}, b"PNG")])):
+        with pytest.raises(DetrError, match=r"1\.png: cannot be written \(No space left on device\)"):
+            work()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DetrError, match=r"file: cannot be written"):
+        PanopticEvaluator(tmp_path / "truth.json", tmp_path / "truth", tmp_path / "file")

@@ -36,6 +36,14 @@ def test_epochs_that_run_again_are_logged_once(tmp_path):
         f"[val] epoch={epoch:>3}"[:14] for epoch in range(4)]
 
 
+def test_what_is_damaged_goes_when_a_run_goes_on(tmp_path):
+    write(tmp_path, range(2))
+    with open(tmp_path / "log.txt", "ab") as file:
+        file.write(b"\0\0\xff\n")
+    write(tmp_path, range(2, 3), first=2)
+    assert read_log(tmp_path / "log.txt") == [record(epoch) for epoch in range(3)]
+
+
 def test_half_a_last_line_is_no_record(tmp_path):
     (tmp_path / "log.txt").write_text(json.dumps(record(0)) + '\n{"epoch": 1, "tr')
     assert read_log(tmp_path / "log.txt") == [record(0)]
