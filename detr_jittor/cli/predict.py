@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         records = predict_pictures(predictor, files, drawings, args)
     with writing(folder):
-        (folder / "predictions.json").write_text(json.dumps(records, indent=1, ensure_ascii=False), "utf-8")
+        text = json.dumps(records, indent=1, ensure_ascii=False)
+        (folder / "predictions.json").write_text(text, "utf-8", "backslashreplace")  # which is JSON's own escape
     print(f"{len(records)} {'film' if film else 'pictures'} drawn in {folder}, what was found in "
           f"{folder / 'predictions.json'}")
     if len(records) < len(files):
