@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ def overview() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns: its exit status; 2 for a fault of the input, which is one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal has no letters for is escaped, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0 if arguments else 2

@@ -11,7 +11,9 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, is_unicode
+
+LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
 
 
 def option(default, help: str, choices: tuple = ()):
@@ -190,6 +192,11 @@ def checked(name: str, value, origin: str):
     optional = value_type(f.type)[1]
     if value is None and optional:
         return None
+    if isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise DetrError(f"{origin}: option {name} is a number of {value.bit_length()} bits.", "Give a smaller one.")
+    if isinstance(value, str) and ("\0" in value or not is_unicode(value)):
+        raise DetrError(f"{origin}: option {name} is {value!r}, which is no text in Unicode without null characters.",
+                        "Give such a text; rename a file that has no such name.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -39,6 +39,11 @@ def visible(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSEEN else c for c in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON can hold halves of a character, which no file and no terminal takes."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def tell(error: BaseException, who: str = "") -> int:
     """Print an error that ends the process. Returns: the exit status."""
     if isinstance(error, OSError) and error.errno in FULL:

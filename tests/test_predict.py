@@ -56,6 +56,14 @@ def test_what_is_found_is_drawn_and_written(weights, tmp_path, capsys):
     assert "a.png: 4 objects" in capsys.readouterr().out
 
 
+def test_a_file_whose_name_is_not_utf8(weights, tmp_path, capsys):
+    file = tmp_path / "caf\udce9.png"  # how Python names the bytes "caf\xe9.png"
+    Image.new("RGB", (100, 80)).save(file)
+    assert predict(weights, [file], tmp_path / "out") == 0
+    (record,) = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert record["file"] == str(file) and r"caf\udce9.png: 4 objects" in capsys.readouterr().out
+
+
 def test_threshold_is_the_smallest_score(weights, tmp_path):
     Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
     for threshold, count in ((0.87, 4), (0.89, 0)):

@@ -17,7 +17,7 @@ import numpy as np
 from detr_jittor.checkpoint import keymap_original, keymap_transformers
 from detr_jittor.checkpoint.unpickle import BadFile
 from detr_jittor.config import OPTIONS, Config
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, is_unicode
 from detr_jittor.parameters import in_backbone, is_trained
 from detr_jittor.schedule import lr_factor
 from detr_jittor.types import Classes, State
@@ -199,7 +199,7 @@ def classes(data) -> Classes | None:
     if data is None:
         return None
     ids, names, labels = (list(data[key]) for key in ("category_ids", "names", "labels"))
-    typed = (all(type(x) is int for x in ids + labels) and all(type(x) is str for x in names)
+    typed = (all(type(x) is int for x in ids + labels) and all(type(x) is str and is_unicode(x) for x in names)
              and len(ids) == len(names) == len(labels))
     if not typed or not all(0 <= label < whole(data["num_classes"]) for label in labels):
         raise BadFile("damaged (the classes)")

@@ -2,15 +2,17 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from detr_jittor.config import Config, DataConfig
 from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.decode import unused
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.faults import DatasetError
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, visible
 from detr_jittor.seeding import generator
 
 HELP = "check, show or cut down a dataset, or generate the demo set"
@@ -62,7 +64,7 @@ def check(args: argparse.Namespace) -> int:
             indexes.append(open_split(data, split, args.masks))
         except DatasetError as error:
             print(f"{error.file}: {len(error.faults)} faults", file=sys.stderr)
-            print(*(f"  {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+            print(*(f"  {visible(str(fault))}" for fault in error.faults), sep="\n", file=sys.stderr)
             status = 2
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -77,17 +79,21 @@ def check(args: argparse.Namespace) -> int:
 
 
 def check_pictures(index: CocoIndex) -> bool:
-    """Decode every picture, tell those that cannot be used. Returns: whether all can."""
+    """Decode every picture, tell those that cannot be used, and count those of which a part is not. Returns: whether
+    all can."""
     from detr_jittor.data.batch import read_sample
 
-    damaged = 0
+    damaged, remarks = 0, Counter()
     for place, image in enumerate(index.images):
         try:
             read_sample(image, index.annotations(place))
+            remarks.update(unused(image.path))
         except DetrError as error:
             damaged += 1
             print(f"  {error}", file=sys.stderr)
     print(f"  {len(index) - damaged} of {len(index)} pictures can be read")
+    for what, count in remarks.items():
+        print(f"  remark: {count} of them have {what}")
     return damaged == 0
 
 
@@ -101,10 +107,11 @@ def summary(index: CocoIndex) -> str:
         f"{index.name}: {len(index)} pictures ({(per_picture == 0).sum()} without objects), {len(objects)} objects, "
         f"{len(index.classes.names)} classes ({len(empty)} without objects), {objects.iscrowd.sum()} crowds",
         f"  at most {per_picture.max()} objects in a picture; num_classes {index.classes.num_classes}",
-        *(f"  remark: {remark}" for remark in index.remarks),
+        *(f"  remark: {visible(remark)}" for remark in index.remarks),
     ]
     most = np.argsort(-counts, kind="stable")[:10]
-    lines.append("  most frequent: " + ", ".join(f"{index.classes.names[i]} {counts[i]}" for i in most if counts[i]))
+    lines.append("  most frequent: " + ", ".join(f"{visible(index.classes.names[i])} {counts[i]}"
+                                                 for i in most if counts[i]))
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.data.panoptic import is_thing
 from detr_jittor.data.segments import write_segments
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predictor import Predictor, settings
 from detr_jittor.report.attention import draw_objects, draw_points
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise DetrError("--points are those of --attention.", "Pass --attention too.")
     folder = Path(args.output_dir)
     files = [Path(args.video)] if args.video else picture_files(args.pictures)
-    with writing(folder):
+    with writing(f"{folder}:"):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
     film = Film(args.video) if args.video else None
@@ -74,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         records = [predict_film(predictor, film, drawings[0], args.threshold)]
     else:
         records = predict_pictures(predictor, files, drawings, args)
-    with writing(folder):
-        (folder / "predictions.json").write_text(json.dumps(records, indent=1, ensure_ascii=False), "utf-8")
+    with writing(f"{folder}:"):
+        text = json.dumps(records, indent=1, ensure_ascii=False)
+        (folder / "predictions.json").write_text(text, "utf-8", "backslashreplace")  # which is JSON's own escape
     print(f"{len(records)} {'film' if film else 'pictures'} drawn in {folder}, what was found in "
           f"{folder / 'predictions.json'}")
     if len(records) < len(files):
@@ -93,7 +94,7 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
             print(f"error: {error}", file=sys.stderr)
             continue
         image, found, segments = find(predictor, pixels, args.threshold)
-        with writing(drawing.parent):
+        with writing(f"{drawing.parent}:"):
             image.save(drawing, quality=95)
             if segments is not None:
                 found = {"segment_file": f"{drawing.stem}_segments.png", **found}
@@ -112,7 +113,7 @@ def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: flo
     """Draw a film, picture by picture. Returns: the record of predictions.json."""
     record = {"file": str(film.path), "drawing": drawing.name, "pictures_a_second": round(float(film.rate), 3)}
     pictures, stopped = [], None
-    with (writing(drawing.parent), contextlib.closing(film), contextlib.closing(FilmWriter(drawing, film.rate)) as out,
+    with (writing(f"{drawing.parent}:"), contextlib.closing(film), contextlib.closing(FilmWriter(drawing, film.rate)) as out,
           contextlib.closing(Progress(str(film.path), film.length)) as progress):
         try:
             for seconds, pixels in film.pictures():
@@ -239,13 +240,3 @@ def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, thre
     chosen = points or middles or [(width / 2, height / 2)]
     inside = [(min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)) for x, y in chosen]
     draw_points(image, look, inside).save(drawing.with_name(f"{drawing.stem}_points.jpg"), quality=95)
-
-
-@contextlib.contextmanager
-def writing(folder: Path):
-    """Turns what goes wrong on disk into an error that the user reads."""
-    try:
-        yield
-    except OSError as error:
-        raise DetrError(f"{folder}: cannot be written ({error.strerror or error}).",
-                        "Choose another --output_dir.") from None

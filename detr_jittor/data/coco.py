@@ -50,6 +50,17 @@ class CocoIndex:
         return self._objects
 
     @property
+    def learned(self) -> np.ndarray:
+        """[N] objects of each picture that are trained on: no crowds, and none whose box has no area."""
+        rows = ~self._objects.iscrowd & (self._objects.boxes[:, 2:] > 0).all(axis=1)
+        return np.bincount(self._owner[rows], minlength=len(self))
+
+    @property
+    def _owner(self) -> np.ndarray:
+        """[M] the place of each object's picture."""
+        return np.repeat(np.arange(len(self)), np.diff(self._starts))
+
+    @property
     def detection_truth(self) -> "CocoIndex":
         """What AP is measured against."""
         return self
@@ -66,12 +77,11 @@ class CocoIndex:
         Annotation ids count from 1, because an id of 0 makes COCO's matching lose the object.
         """
         category_of, objects = self.classes.category_of(), self._objects
-        owner = np.repeat(np.arange(len(self)), np.diff(self._starts))
         annotations = [
             {"id": row + 1, "image_id": self.images[image].id, "category_id": category_of[label], "bbox": box,
              "area": area, "iscrowd": crowd}
             for row, (image, label, box, area, crowd) in enumerate(zip(
-                owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
+                self._owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
                 objects.iscrowd.astype(int).tolist()))
         ]
         if objects.segmentations is not None:
@@ -120,7 +130,7 @@ def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIn
     classes = read_classes(categories, remarks)
     objects.unique("id", objects.column("id", is_id, "an integer from 0"))
     owner, columns_of_objects = read_objects(objects, images, place_of, classes, masks, remarks)
-    faults += [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
+    faults += empty_lists(content)
     if faults:
         raise DatasetError(str(annotation_file), faults)
     order = np.argsort(owner, kind="stable")
@@ -142,6 +152,10 @@ def read_json(path: Path) -> dict:
     if wrong:
         raise DetrError(f"{path}: no list of {' and none of '.join(wrong)}.", FORMAT)
     return content
+
+
+def empty_lists(content: dict) -> list[Fault]:
+    return [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
 
 
 def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from detr_jittor.data.faults import Fault
+from detr_jittor.errors import is_unicode
 
 LARGEST_ID = 2**63 - 1
 LARGEST_SIDE = 1_000_000  # pixels
@@ -33,7 +34,7 @@ def is_flag(value) -> bool:
 
 
 def is_text(value) -> bool:
-    return type(value) is str and value != ""
+    return type(value) is str and value != "" and is_unicode(value)
 
 
 def is_number(value) -> bool:

@@ -82,7 +82,23 @@ def reason(error: Exception, content: bytes) -> str:
     return str(error) or type(error).__name__
 
 
+def unused(path: str | Path) -> list[str]:
+    """What of a picture that can be read is not used, in words."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            parts = {"an alpha channel, which is dropped": "A" in image.getbands() or "transparency" in image.info,
+                     "16 bits a pixel, of which the upper 8 are taken": image.mode.startswith("I"),
+                     "several frames, of which the first is taken": getattr(image, "n_frames", 1) > 1}
+    return [what for what, there in parts.items() if there]
+
+
 def is_turned(path: str | Path) -> bool:
-    """Whether the camera noted that the picture is to be turned by a quarter to stand upright."""
-    with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION, 1) >= 5
+    """Whether the camera noted that the picture is to be turned by a quarter; what is damaged notes nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.getexif().get(ORIENTATION, 1) >= 5
+    except Exception:  # damaged metadata can raise almost anything, a SyntaxError too
+        return False

@@ -3,6 +3,7 @@
 import numpy as np
 
 from detr_jittor.data.columns import is_number
+from detr_jittor.data.decode import LARGEST
 from detr_jittor.data.segments import Segment, segment_masks
 
 
@@ -26,6 +27,8 @@ def segmentation_fault(segmentation, h: int, w: int) -> str:
         return "segmentation is neither a list of polygons nor run lengths (size, counts)"
     if segmentation["size"] != [h, w]:
         return "the run lengths' size is not that of the picture"
+    if h * w > LARGEST:  # the mask would take a byte a pixel
+        return "the run lengths are of a picture larger than any that is read"
     try:
         segmentation_mask(segmentation, h, w)
     except (ValueError, RuntimeError, TypeError):  # what the library raises for malformed run lengths

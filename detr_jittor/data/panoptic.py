@@ -12,7 +12,7 @@ import numpy as np
 
 from detr_jittor.config import DataConfig
 from detr_jittor.data import columns
-from detr_jittor.data.coco import CocoIndex, garbage_kept, read_json
+from detr_jittor.data.coco import CocoIndex, empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.data.masks import run_lengths, segmentation_masks
@@ -53,27 +53,35 @@ class PanopticIndex(CocoIndex):
 
         Errors: DatasetError if there are instances and they are faulty.
         """
-        things, file = self.things(), self.layout.instances
+        classes, file = self.classes_of_things(), self.layout.instances
         if file.is_file():
             instances = CocoIndex.read(file, self.layout.images, self.objects.segmentations is not None)
             same_pictures = {i.id for i in instances.images} == {i.id for i in self.images}
-            if same_pictures and instances.classes == things.classes:
+            if same_pictures and instances.classes == classes:
                 return instances
         print(f"{file}: has not the pictures and things of {self.name}, so AP is measured against the segments there.")
-        return things
+        return self.things(classes)
 
-    def things(self) -> CocoIndex:
-        """The segments that are things, as instances."""
+    def classes_of_things(self) -> Classes:
         categories = zip(self.classes.category_ids, self.classes.names)
-        classes = Classes.of_categories([{"id": c, "name": name} for c, name in categories if is_thing(c)])
+        return Classes.of_categories([{"id": c, "name": name} for c, name in categories if is_thing(c)])
+
+    def things(self, classes: Classes) -> CocoIndex:
+        """The segments that are things, as instances; none of a picture whose segments cannot be read, since the
+        loader leaves it out and names it."""
         rows = np.flatnonzero(is_thing(self._segments.labels))
         objects, starts = self._segments.rows(rows), np.searchsorted(rows, self._starts)
         if objects.segmentations is not None:
             lengths = []
             for image, start, end in zip(self.images, starts, starts[1:]):
-                masks = segmentation_masks(objects.segmentations[start:end], image.height, image.width)
-                lengths += [run_lengths(mask) for mask in masks]
-            objects = replace(objects, segmentations=lengths)
+                try:
+                    masks = segmentation_masks(objects.segmentations[start:end], image.height, image.width)
+                except DetrError:
+                    masks = [None] * (end - start)
+                lengths += [mask if mask is None else run_lengths(mask) for mask in masks]
+            readable = np.array([runs is not None for runs in lengths], bool)
+            objects = replace(objects, segmentations=lengths).rows(np.flatnonzero(readable))
+            starts = np.append(0, np.cumsum(readable))[starts]
         return CocoIndex(self.name, classes, self.images, objects, starts, [])
 
 
@@ -120,6 +128,7 @@ def read_panoptic(layout: Layout, masks: bool) -> PanopticIndex:
     owners = [record.get("image_id") for record in records.records]
     records.unique("id", [None if i is None else (str(owner), i) for owner, i in zip(owners, ids)])
     owner, segments = read_objects(records, images, place_of, classes, False, remarks)
+    faults += empty_lists(content)
     if faults:
         raise DatasetError(str(layout.annotations), faults)
     if masks:
@@ -174,7 +183,8 @@ def read_files(records: Records, pictures: Records, place_of: dict[int, int], fo
     records.unique("image_id", owners)
     records.known("image_id", owners, place_of, "an image")
     records.column("segments_info", lambda value: type(value) is list, "a list of segments")
-    names = records.column("file_name", columns.is_text, "the name of a file")
+    names = records.column("file_name", columns.is_text, "the name of a file, in Unicode")
+    records.unique("file_name", names)
     listings: dict[str, frozenset[str]] = {}
     for position, name in enumerate(names):
         if name is not None:

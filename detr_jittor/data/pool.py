@@ -19,6 +19,7 @@ from detr_jittor.types import Batch
 
 AHEAD = 2  # batches that each worker has to make, or has made, before they are asked for
 PATIENCE = 60  # seconds that a worker may stand still, or compute, before it is taken to hang
+A_PICTURE = 10  # seconds that it may compute for each picture of its batch, where that is longer
 
 
 @dataclass
@@ -81,8 +82,9 @@ class Pool:
             now = cpu_time(worker)
             # By ticks, not by the clock, and only while it stands still: if this process was suspended, or the machine
             # is so busy that the worker's turn seldom comes, the worker is not to blame.
-            still, last = (0.0 if now > last else still + tick), now
-            if max(still, now - begin) >= self.patience:
+            still, last, spent = (0.0 if now > last else still + tick), now, now - begin
+            if still >= self.patience or (spent >= self.patience
+                                          and spent >= A_PICTURE * len(worker.jobs[0][1].images)):
                 self.close()
                 raise DetrError(f"a worker process has not answered for {self.patience:g} s; it reads {files(worker)}.",
                                 "See that these files can be reached; --num_workers 0 reads them in this process.")

@@ -54,7 +54,7 @@ def read_images(records: Records, folder: Path) -> tuple[list[ImageRecord], dict
     """The pictures and {image id: place in the list}."""
     ids = records.column("id", columns.is_id, "an integer from 0")
     records.unique("id", ids)
-    names = records.column("file_name", columns.is_text, "the name of a file")
+    names = records.column("file_name", columns.is_text, "the name of a file, in Unicode")
     heights = records.column("height", columns.is_side, "a whole number of pixels from 1")
     widths = records.column("width", columns.is_side, "a whole number of pixels from 1")
     listings: dict[str, frozenset[str]] = {}
@@ -89,7 +89,7 @@ def check_file(records: Records, position: int, name: str, folder: str, listings
 def read_classes(records: Records, remarks: list[str]) -> Classes:
     ids = records.column("id", columns.is_category_id, "an integer")
     records.unique("id", ids)
-    names = records.column("name", columns.is_text, "a text")
+    names = records.column("name", columns.is_text, "a text in Unicode")
     counts = Counter(names)
     if shared := sorted({name for name in names if name is not None and counts[name] > 1}):
         remarks.append(f"categories share a name ({listed(shared)}): their ids are added to the names")
@@ -111,8 +111,10 @@ def read_objects(records: Records, images: list[ImageRecord], place_of: dict[int
     areas = records.column("area", columns.is_area, "a finite number of square pixels from 0", default=None)
     areas = np.array([np.nan if a is None else a for a in areas], np.float64)
     check_boxes(records, boxes, owner, images, remarks)
+    if without := sum("iscrowd" not in record for record in records.records):
+        remarks.append(f"{without} {records.kind}s have no iscrowd: 0 is taken")
     if without := int(np.isnan(areas).sum()):
-        remarks.append(f"{without} annotations have no area: that of their box is taken")
+        remarks.append(f"{without} {records.kind}s have no area: that of their box is taken")
         areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
     segmentations = read_segmentations(records, owner, images, remarks) if masks else None
     return owner, Annotations(boxes, labels, areas, np.array(crowd) == 1, np.array(difficult) == 1, segmentations)

@@ -11,8 +11,9 @@ from detr_jittor.data.loader import Loader
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_checkpoint
+from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_checkpoint, tell_crowded
 from detr_jittor.engine.training import Training
+from detr_jittor.errors import visible
 from detr_jittor.evaluate.results import Results
 from detr_jittor.processes import Processes, check_same_start, together
 from detr_jittor.twin import Twin, load_twin
@@ -41,8 +42,10 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
         check_same_classes(train_data, val_data)
         for index in (train_data, val_data):
             for remark in index.remarks:
-                print(f"{index.name}: {remark}")
+                print(visible(f"{index.name}: {remark}"))
         config = resolve(config, train_data, found)
+        if processes.rank == 0:
+            tell_crowded(train_data, config.model.num_queries)
         twin = build(config, found, True, train_data.classes, processes)
         if processes.size > 1:
             check_same_start(processes, twin.state(), len(train_data), len(val_data))

@@ -60,6 +60,14 @@ def tell_checkpoint(config: Config, found: tuple[str, Checkpoint] | None) -> Non
         print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
 
 
+def tell_crowded(data: CocoIndex, queries: int) -> None:
+    """Warn of pictures with more objects than queries."""
+    counts = data.learned
+    if crowded := int((counts > queries).sum()):
+        print(f"warning: {data.name}: {crowded} pictures have more than {queries} objects, of which a step learns only "
+              f"{queries}; with --num_queries {counts.max()} it learns all.", file=sys.stderr)
+
+
 def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
     """The settings without "auto" and None: num_classes from checkpoint or dataset, backbone_norm from the weights.
 

@@ -10,6 +10,7 @@ import numpy as np
 from detr_jittor.checkpoint.architecture import classes_of, num_classes
 from detr_jittor.checkpoint.backbone import OPTIONAL
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.errors import visible
 from detr_jittor.types import Classes, State
 
 HEAD = ("class_embed.weight", "class_embed.bias")
@@ -79,7 +80,7 @@ def with_rows(own: np.ndarray, given: np.ndarray, kept: dict[int, int]) -> np.nd
 
 
 def shown(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return ", ".join(map(visible, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
 
 
 def trained_parts(shapes: dict[str, tuple[int, ...]], trained: set[str]) -> str:

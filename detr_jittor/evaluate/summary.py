@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from detr_jittor.errors import visible
+
 # COCO's order: name, average precision or recall, IoU, area, detections a picture.
 STATS = (
     ("AP", "Precision", "0.50:0.95", "all", 100),
@@ -61,9 +63,11 @@ class Summary:
 
     def class_table(self) -> str:
         """One line a class: name, objects, AP, AP50; "-" where there is no object to find."""
-        width = max([len("class"), *(len(c.name) for c in self.classes)])
+        names = [visible(c.name) for c in self.classes]
+        width = max(map(len, ["class", *names]))
         lines = [f"{'class':<{width}}  objects      AP    AP50"]
-        lines += [f"{c.name:<{width}}  {c.objects:>7}  {number(c.ap):>6}  {number(c.ap50):>6}" for c in self.classes]
+        lines += [f"{name:<{width}}  {c.objects:>7}  {number(c.ap):>6}  {number(c.ap50):>6}"
+                  for name, c in zip(names, self.classes)]
         return "\n".join(lines)
 
     def to_json(self) -> dict:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from detr_jittor.checkpoint import pickle_file, store, unpickle
 from detr_jittor.errors import DetrError
+from detr_jittor.types import Classes
 
 MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
 
@@ -355,3 +356,11 @@ def test_a_name_forges_no_lines_of_the_log(tmp_path):
     with pytest.raises(DetrError) as caught:
         store.load(path)
     assert r"numpy\nerror: none\r\x1b[2K.x" in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_class_names_that_no_file_takes(tmp_path, checkpoint):
+    """A pickle can hold halves of a character, which would end a later save or print."""
+    checkpoint.classes = Classes((1,), ("\ud83d",), (1,), 2)
+    store.save(tmp_path / "a.pkl", checkpoint)
+    with pytest.raises(DetrError, match="the classes"):
+        store.load(tmp_path / "a.pkl")

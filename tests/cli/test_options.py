@@ -95,7 +95,9 @@ def test_config_file_is_the_base_and_flags_override(tmp_path):
     ('{"lr": "x"}', "not of type float"), ('{"backbone": "vgg"}', "Choose from"),
     ('{"epochs": 1.5}', "not of type int"), ('{"eval": 1}', "not of type bool"),
     ('{"batch_size": true}', "not of type int"),
-    ("[" * 100_000, "not valid JSON")])
+    ("[" * 100_000, "not valid JSON"), (f'{{"lr": {10**400}}}', "option lr is a number of 1329 bits"),
+    (f'{{"epochs": {10**400}}}', "a number of 1329 bits"), ('{"seed": -99999999999999999999}', "a number of 67 bits"),
+    ('{"output_dir": "a\\u0000b"}', "no text in Unicode"), ('{"coco_path": "\\ud800"}', "no text in Unicode")])
 def test_config_files_that_are_none(tmp_path, text, fault):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(DetrError, match=fault) as error:
@@ -140,7 +142,10 @@ SENSELESS = [
     ("--num_classes 0", "num_classes 0"), ("--dilation --backbone_stages 3", "--dilation goes with all four"),
     ("--masks --backbone_stages 3", "--masks needs all four"), ("--masks --hidden_dim 64", "divisible by 128"),
     ("--lr 0", "--lr 0.0 is not positive"), ("--lr=-1e-4", "not positive"), ("--lr nan", "no finite number"),
-    ("--lr inf", "no finite number"), ("--lr_backbone -1", "negative"), ("--weight_decay -1", "negative"),
+    ("--lr inf", "no finite number"), ("--lr 1e999", "--lr inf is no finite number"),
+    (f"--epochs {10**400}", "option epochs is a number of 1329 bits"),
+    ("--output_dir caf\udce9", r"'caf\udce9', which is no text in Unicode"),
+    ("--lr_backbone -1", "negative"), ("--weight_decay -1", "negative"),
     ("--clip_max_norm -0.1", "negative"), ("--batch_size 0", "batch_size 0"), ("--epochs 0", "epochs 0"),
     ("--lr_drop 0", "lr_drop 0"), ("--max_steps 0", "max_steps 0"), ("--warmup_steps -1", "negative"),
     ("--min_size 500 --max_size 400", "min_size 500 is more than"), ("--min_size 0", "min_size 0"),
@@ -156,7 +161,7 @@ SENSELESS = [
     ("--no_such_option", "unrecognized arguments"), ("--batch 4", "unrecognized arguments"),
     ("", "no dataset is given"),
     ("--resume /no/such.pkl", "no such file"), ("--config /no/such.json", "cannot be read"),
-    ("--coco_path /no/such", "no such folder"),
+    ("--coco_path /no/such", "no such folder"), ("--coco_path /no/\x1bsuch", r"/no/\x1bsuch: no such folder"),
 ]
 
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,6 +107,22 @@ def test_crowds_and_missing_area(dataset):
     assert index.objects.area[1] == box[2] * box[3]
 
 
+def test_missing_iscrowd(dataset):
+    content = dataset.copy()
+    del content["annotations"][0]["iscrowd"], content["annotations"][2]["iscrowd"]
+    index = read(dataset, content)
+    assert not index.objects.iscrowd.any() and index.remarks == ["2 annotations have no iscrowd: 0 is taken"]
+
+
+def test_what_is_learned_of_each_picture(dataset):
+    content = dataset.copy()
+    count = [sum(a["image_id"] == i["id"] for a in content["annotations"]) for i in content["images"]]
+    assert read(dataset, content).learned.tolist() == count == [0, 1, 2, 3, 0, 1, 2]
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][1]["bbox"][2] = 0
+    assert read(dataset, content).learned.tolist() == [0, 0, 1, 3, 0, 1, 2]
+
+
 def test_empty_boxes_and_boxes_past_the_edge_are_counted(dataset):
     content = dataset.copy()
     content["annotations"][0]["bbox"][2] = 0
@@ -135,6 +154,7 @@ FAULTS = [  # list, key, value (None: the key is missing), what is told
     ("images", "file_name", None, "has no file_name"),
     ("images", "file_name", 5, "file_name is not"),
     ("images", "file_name", "", "file_name is not"),
+    ("images", "file_name", "\udce9.jpg", "file_name is not"),
     ("images", "file_name", "nowhere.jpg", "no such file"),
     ("images", "file_name", "sub/000.jpg", "no such file"),
     ("images", "file_name", "000.jpg\0", "no such file"),
@@ -169,6 +189,7 @@ FAULTS = [  # list, key, value (None: the key is missing), what is told
     ("categories", "id", "3", "id is not an integer"),
     ("categories", "name", None, "has no name"),
     ("categories", "name", 3, "name is not"),
+    ("categories", "name", "\ud83d", "name is not"),
 ]
 
 
@@ -253,7 +274,8 @@ def test_an_annotation_file_that_cannot_be_read(dataset):
     ([[1, 2, 3, 4, 5, 1e8]], "no polygon"), (5, "segmentation is not"), ({"size": [60, 80]}, "neither"),
     ({"size": [1, 1], "counts": [1]}, "size"), ({"size": [80, 60], "counts": [5, 10**7]}, "malformed"),
     ({"size": [80, 60], "counts": [1, -1, 4800]}, "malformed"), ({"size": [80, 60], "counts": "52202"}, "malformed"),
-    ({"size": [80, 60], "counts": [4799]}, "malformed")])
+    ({"size": [80, 60], "counts": [4799]}, "malformed"), ({"size": [80, 60], "counts": [2**40]}, "malformed"),
+    ({"size": [80, 60], "counts": [10**400]}, "malformed"), ({"size": [80, 60], "counts": "\ud83d"}, "malformed")])
 def test_faulty_segmentations(dataset, segmentation, told):
     content = dataset.copy()
     if segmentation is None:
@@ -262,6 +284,31 @@ def test_faulty_segmentations(dataset, segmentation, told):
         content["annotations"][0]["segmentation"] = segmentation
     assert len(read(dataset, content).objects) == len(content["annotations"])  # without masks nobody asks
     assert [told in fault for fault in faults_of(dataset, content, masks=True)] == [True]
+
+
+GIANT = """
+import sys
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.errors import DetrError
+try:
+    CocoIndex.read(sys.argv[1], sys.argv[2], masks=True)
+except DetrError as error:
+    print(error)
+"""
+
+
+def test_run_lengths_of_a_giant_picture(dataset):
+    """A terabyte of mask in a few bytes of file, with 2 GB of memory."""
+    content = dataset.copy()
+    owner = content["annotations"][0]["image_id"]
+    next(i for i in content["images"] if i["id"] == owner).update(height=10**6, width=10**6)
+    content["annotations"][0]["segmentation"] = {"size": [10**6, 10**6], "counts": [10**12]}
+    dataset.write("train", content)
+    done = subprocess.run([sys.executable, "-c", GIANT, dataset.file(), dataset.folder()], capture_output=True,
+                          text=True, timeout=120,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "the run lengths are of a picture larger than any that is read" in done.stdout
 
 
 def test_polygons_that_cannot_be_drawn_are_counted(dataset):
@@ -310,8 +357,10 @@ def test_splits_with_other_classes(dataset):
         check_same_classes(train, read(dataset, content))
 
 
+STRANGE = ["\ud83d", "\udce9", "a\0b", "\n\x1b[2K", 10**400, -10**400]
+
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(STRANGE),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
         st.sampled_from(["id", "bbox", "image_id", "size", "counts"]), inner, max_size=3), max_leaves=8)
 
@@ -328,3 +377,16 @@ def test_whatever_stands_in_a_record_ends_in_an_index_or_a_fault(lasting, list_n
         return
     assert np.isfinite(index.objects.boxes).all() and np.isfinite(index.objects.area).all()
     assert all(type(i.id) is int and i.height > 0 and i.width > 0 for i in index.images)
+    assert "".join([*index.classes.names, *(i.path for i in index.images)]).encode()
+
+
+@given(st.lists(st.integers(0, 0x10FFFF) | st.integers(0xD800, 0xDFFF), min_size=1, max_size=3))
+def test_any_name_in_unicode_is_taken_as_it_is(lasting, codes):
+    """`st.text` makes no halves of characters."""
+    content, name = lasting.copy(), json.loads(json.dumps("".join(map(chr, codes))))  # which joins two halves
+    content["categories"][0]["name"] = name
+    try:
+        assert read(lasting, content).classes.names[0] == name and name.encode()
+    except DetrError:
+        with pytest.raises(UnicodeEncodeError):
+            name.encode()

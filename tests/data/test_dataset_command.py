@@ -32,6 +32,34 @@ def test_check_tells_counts(dataset, capsys):
     assert "num_classes 8" in out and "7 of 7 pictures can be read" in out
 
 
+def test_check_counts_what_is_not_used(dataset, capsys):
+    picture = Image.open(dataset.folder() / "000.jpg")
+    picture.convert("RGBA").save(dataset.folder() / "000.jpg", "PNG")
+    Image.fromarray(np.zeros((64, 64), np.uint16)).save(dataset.folder() / "002.jpg", "PNG")
+    other = Image.open(dataset.folder() / "001.jpg")
+    other.save(dataset.folder() / "001.jpg", "GIF", save_all=True, append_images=[Image.new("RGB", other.size)])
+    (dataset.folder() / "003.jpg").write_bytes(b"")
+    assert command("check", "--coco_path", dataset.root, "--pictures") == 2
+    out = capsys.readouterr().out
+    assert out.count("remark: 1 of them have") == 3 and "an alpha channel, which is dropped" in out
+    assert "16 bits a pixel, of which" in out and "several frames, of which the first is taken" in out
+
+
+def test_names_are_shown_as_escapes(dataset, capsys):
+    """Of a file that is right, and of one that is not; and what the terminal has no letters for."""
+    content = dataset.copy()
+    for category in content["categories"]:
+        category["name"] = "red\nblue\x1b[2K"
+    dataset.write("train", content)
+    dataset.write("val", content | {"images": [{**i, "file_name": "a\x1b[2K"} for i in content["images"]]})
+    assert command("check", "--coco_path", dataset.root) == 2
+    out, told = capsys.readouterr()
+    assert out.count(r"red\nblue\x1b[2K") == 3 and r"a\x1b[2K" in told and "\x1b" not in out + told
+    output = dataset.root / "caf\udce9"
+    assert command("demo", "--output_dir", output, "--train", 1, "--val", 1, "--size", 32) == 0
+    assert r"caf\udce9: 1 pictures" in capsys.readouterr().out
+
+
 def test_check_tells_every_fault_of_both_splits(dataset, capsys):
     content = dataset.copy()
     content["annotations"][0]["bbox"] = [1]

@@ -1,6 +1,7 @@
 """Picture files: pixels equal to Pillow's, and every damaged file an error that names it."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -84,6 +85,22 @@ def test_orientation_is_left_alone_unless_asked_for(tmp_path, format):
     assert read_image(path).shape == (61, 97, 3) and decode.is_turned(path)
     assert read_image(path, upright=True).shape == (97, 61, 3)
     assert np.array_equal(read_image(path, upright=True), np.rot90(read_image(path), -1))
+
+
+TIFF = b"MM\0*\0\0\0\x08"
+
+
+@pytest.mark.parametrize("exif", [
+    b"no TIFF header", b"", b"II*", TIFF + b"\xff\xff" + b"\x01\x12\0\x03" * 9,
+    TIFF + b"\0\x01\x01\x12\0\x02\0\0\0\x01x" + bytes(7), TIFF + b"\0\x01\x01\x12\0\x0a\0\0\0\x01\0\0\0\x50"],
+    ids=["none", "empty", "cut", "too many entries", "a text", "outside"])
+def test_damaged_orientation_is_none(tmp_path, exif):
+    """Older versions of Pillow raise a SyntaxError for some of them."""
+    path = saved(tmp_path / "a.jpg", Image.fromarray(SMOOTH), exif=b"Exif\0\0" + exif)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert decode.is_turned(path) is False
+    assert told == []
 
 
 def jpeg(image=SMOOTH) -> bytes:

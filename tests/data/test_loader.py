@@ -262,6 +262,19 @@ def test_a_worker_that_computes_without_end_is_noticed(running, monkeypatch):
     assert next(used) >= 20
 
 
+def test_a_large_batch_may_compute_for_longer(dataset, monkeypatch):
+    """As --accumulate makes it: each of its pictures counts."""
+    loader = Loader(index_of(dataset), options(1), 7, False, 42)
+    assert len(next(iter(loader.epoch(0)))) == 7
+    loader.pool.patience = 20
+    used = iter(range(0, 1000, 35))
+    monkeypatch.setattr(pool, "cpu_time", lambda worker: float(next(used)))
+    os.kill(loader.pool.workers[0].process.pid, signal.SIGSTOP)
+    with pytest.raises(DetrError, match="has not answered"):
+        next(iter(loader.epoch(1)))
+    assert next(used) == 105
+
+
 def test_a_worker_whose_turn_seldom_comes_is_waited_for(running, monkeypatch):
     running.pool.patience = 2
     used = iter(np.arange(1, 100) * 0.01)

@@ -5,6 +5,7 @@ start; one line names the file, the record and the mend. docs/reliability.md has
 """
 
 import io
+import json
 import struct
 import zlib
 from collections.abc import Callable
@@ -61,6 +62,12 @@ def turned() -> bytes:
     return encoded(Image.fromarray(PICTURE), "JPEG", exif=exif)
 
 
+def damaged_exif() -> bytes:
+    """The orientation is a text."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x01x" + bytes(7)
+    return encoded(Image.fromarray(PICTURE), "JPEG", exif=exif)
+
+
 def animated() -> bytes:
     return encoded(Image.fromarray(PICTURE), "GIF", save_all=True, append_images=[Image.new("RGB", (48, 32))])
 
@@ -81,6 +88,7 @@ PICTURES = {
     "animated": Case(content(animated()), "read"),
     "turned by EXIF, annotated as stored": Case(content(turned()), "read"),
     "turned by EXIF, annotated upright": Case(content(turned()), "left out", "noted a quarter turn", (48, 32)),
+    "damaged EXIF, annotated upright": Case(content(damaged_exif()), "left out", "has 48×32 pixels", (48, 32)),
     "another size than annotated": Case(of_size(32, 47), "left out", "has 47×32 pixels"),
     "1×1": Case(of_size(1, 1), "read", size=(1, 1)),
     "1×3000": Case(of_size(1, 3000), "read", size=(1, 3000)),
@@ -128,9 +136,9 @@ def all_crowds(data: dict) -> None:
 
 
 def crowded(data: dict) -> None:
-    """More objects than the twin of these tests has queries."""
+    """More objects than there are queries."""
     first = data["annotations"][2]
-    data["annotations"] += [{**first, "id": 1000 + i} for i in range(50)]
+    data["annotations"] += [{**first, "id": 1000 + i} for i in range(100)]
 
 
 REQUIRED = {"images": ("id", "file_name", "height", "width"), "annotations": ("id", "image_id", "category_id", "bbox"),
@@ -149,9 +157,15 @@ ANNOTATIONS = {
     **{f"{kind} without {key}": Case(without(kind, key), "refused", f"has no {key}")
        for kind, keys in REQUIRED.items() for key in keys},
     "annotations without area": Case(without("annotations", "area"), "read", "have no area"),
-    "annotations without iscrowd": Case(without("annotations", "iscrowd"), "read"),
+    "annotations without iscrowd": Case(without("annotations", "iscrowd"), "read", "have no iscrowd"),
     **{f"{kind}: {key} of a wrong type": Case(with_value(kind, key, value), "refused", f"{key} is not")
        for kind, values in WRONG.items() for key, value in values.items()},
+    "category name with half a character": Case(with_value("categories", "name", "\ud83d"), "refused", "name is not"),
+    "category names with control characters": Case(
+        lambda data: [c.update(name="red\n\x1b[2K") for c in data["categories"][1:]] and None, "read",
+        r"share a name (red\n\x1b[2K)"),
+    "file_name with half a character": Case(with_value("images", "file_name", "\udce9.png"), "refused",
+                                            "file_name is not"),
     "sparse ids": Case(all_ids(lambda i: 7919 * i), "read"),
     "ids from 0": Case(all_ids(lambda i: i - 1), "read"),
     "ids that are texts": Case(all_ids(str), "refused", "id is not an integer"),
@@ -166,7 +180,7 @@ ANNOTATIONS = {
     "box without area": Case(with_value("annotations", "bbox", [1, 2, 0, 4]), "read", "have no area"),
     "box partly outside": Case(with_value("annotations", "bbox", [-5, 2, 20, 8]), "read", "reach past their picture"),
     "box wholly outside": Case(with_value("annotations", "bbox", [900, 2, 5, 5]), "refused", "lies outside"),
-    "more objects than queries": Case(crowded, "read"),
+    "more objects than queries": Case(crowded, "read", "more than 100 objects"),
     "crowds only": Case(all_crowds, "read"),
     "no annotations": Case(lambda data: data["annotations"].clear(), "read"),
     "no images": Case(lambda data: [data[kind].clear() for kind in ("images", "annotations")] and None, "refused",
@@ -175,3 +189,110 @@ ANNOTATIONS = {
     "absolute file_name": Case(with_value("images", "file_name", "/etc/passwd"), "refused", "leads out of"),
     "file_name of nothing": Case(with_value("images", "file_name", "nowhere.jpg"), "refused", "no such file"),
 }
+
+
+def write_panoptic(coco: Path) -> Path:
+    """The pictures of a dataset in COCO's panoptic layout too: the middle of each is a thing, the rest the ground."""
+    root = coco.parent / "panoptic"
+    (root / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        content = json.loads((coco / "annotations" / f"instances_{split}2017.json").read_text())
+        folder = root / f"panoptic_{split}2017"
+        folder.mkdir()
+        annotations = []
+        for image, thing in zip(content["images"], content["annotations"]):
+            h, w, name = image["height"], image["width"], f"{image['id']}.png"
+            ids = np.full((h, w, 3), (0, 7, 0), np.uint8)  # 7 · 256
+            ids[h // 4:h // 4 * 3, w // 4:w // 4 * 3] = (5, 0, 0)
+            Image.fromarray(ids).save(folder / name)
+            keys = ("category_id", "bbox", "area", "iscrowd")
+            ground = {"category_id": 100, "bbox": [0, 0, w, h], "area": w * h - w * h / 4, "iscrowd": 0}
+            annotations.append({"image_id": image["id"], "file_name": name, "segments_info": [
+                {"id": 5, **{key: thing[key] for key in keys}}, {"id": 1792, **ground}]})
+        categories = [{**c, "isthing": 1} for c in content["categories"]]
+        categories.append({"id": 100, "name": "ground", "isthing": 0})
+        (root / "annotations" / f"panoptic_{split}2017.json").write_text(json.dumps(
+            {"images": content["images"], "annotations": annotations, "categories": categories}))
+    return root
+
+
+def record(data: dict, kind: str) -> dict:
+    """The third record of a kind; its first segment."""
+    return data["annotations"][2]["segments_info"][0] if kind == "segments" else data[kind][2]
+
+
+PANOPTIC_REQUIRED = {"images": ("id", "file_name", "height", "width"),
+                     "annotations": ("image_id", "file_name", "segments_info"),
+                     "segments": ("id", "category_id", "bbox"), "categories": ("id", "name", "isthing")}
+PANOPTIC_WRONG = {"images": {"id": [1], "file_name": 5, "height": "32", "width": 4.5},
+                  "annotations": {"image_id": "3", "file_name": "\ud83d", "segments_info": {}},
+                  "segments": {"id": 256 ** 3, "category_id": 1.0, "bbox": [1, 2, 3], "area": "12", "iscrowd": None},
+                  "categories": {"id": "1", "name": 5, "isthing": 2}}
+
+
+def set_in(kind: str, key: str, value) -> Callable[[dict], None]:
+    return lambda data: record(data, kind).__setitem__(key, value)
+
+
+PANOPTIC = {  # annotation files; those of the segments in PNG are below
+    "not JSON": Case(lambda data: "{", "refused", "not valid JSON"),
+    "not an object": Case(lambda data: "[1]", "refused", "not a JSON object"),
+    **{f"no list of {kind}": Case(lambda data, kind=kind: data.pop(kind) and None, "refused", f"no list of {kind}")
+       for kind in REQUIRED},
+    **{f"{kind} without {key}": Case(lambda data, kind=kind, key=key: record(data, kind).__delitem__(key), "refused",
+                                     f"has no {key}")
+       for kind, keys in PANOPTIC_REQUIRED.items() for key in keys},
+    "segments without area": Case(lambda data: record(data, "segments").__delitem__("area"), "read", "have no area"),
+    "segments without iscrowd": Case(lambda data: record(data, "segments").__delitem__("iscrowd"), "read",
+                                     "have no iscrowd"),
+    **{f"{kind}: {key} of a wrong type": Case(set_in(kind, key, value), "refused", f"{key} is not")
+       for kind, values in PANOPTIC_WRONG.items() for key, value in values.items()},
+    "a segment that is no object": Case(lambda data: data["annotations"][2]["segments_info"].append(7), "refused",
+                                        "is not a JSON object"),
+    "segment id 0": Case(set_in("segments", "id", 0), "refused", "id is not"),
+    "segment id twice": Case(set_in("segments", "id", 1792), "refused", "id occurs more than once"),
+    "unknown image": Case(set_in("annotations", "image_id", 999), "refused", "not the id of an image"),
+    "unknown category": Case(set_in("segments", "category_id", 99), "refused", "not the id of a category"),
+    "category id 250": Case(set_in("categories", "id", 250), "refused", "id is not below 250"),
+    "stuff numbered as a thing": Case(set_in("categories", "isthing", 0), "refused", "isthing is 0"),
+    "NaN box": Case(set_in("segments", "bbox", [1, 2, NOT_A_NUMBER, 4]), "refused", "bbox is not"),
+    "box wholly outside": Case(set_in("segments", "bbox", [900, 2, 5, 5]), "refused", "lies outside"),
+    "a picture without annotation": Case(lambda data: data["annotations"].pop(2) and None, "refused",
+                                         "has no annotation"),
+    "a picture with two annotations": Case(lambda data: data["annotations"].append(dict(record(data, "annotations"))),
+                                           "refused", "image_id occurs more than once"),
+    "one PNG of two pictures": Case(set_in("annotations", "file_name", "1.png"), "refused",
+                                    "file_name occurs more than once"),
+    "a picture without segments": Case(set_in("annotations", "segments_info", []), "read"),
+    "no images": Case(lambda data: [data[kind].clear() for kind in ("images", "annotations")] and None, "refused",
+                      "images: the list is empty"),
+    "file_name with ..": Case(set_in("annotations", "file_name", "../panoptic_train2017/3.png"), "refused",
+                              "leads out of"),
+    "file_name of nothing": Case(set_in("annotations", "file_name", "nowhere.png"), "refused", "no such file"),
+    "more segments than queries": Case(lambda data: data["annotations"][2]["segments_info"].extend(
+        [{**record(data, "segments"), "id": 2000 + i} for i in range(100)]), "read", "more than 100 objects"),
+}
+
+
+def painted(colour: tuple, mode: str = "RGB", size: tuple[int, int] = (48, 32)) -> Callable[[Path], None]:
+    """A PNG of one colour."""
+    return lambda path: path.write_bytes(encoded(Image.new("RGB", size, colour).convert(mode), "PNG"))
+
+
+SEGMENTS = {
+    "zero bytes": Case(content(b""), "left out", "the file is empty"),
+    "HTML named .png": Case(content(b"<!DOCTYPE html><title>404</title>"), "left out", "of no known format"),
+    "cut in half": Case(lambda path: path.write_bytes(path.read_bytes()[:60]), "left out", "truncated"),
+    "another size than the picture": Case(painted((5, 0, 0), size=(47, 32)), "left out", "has 47×32 pixels"),
+    "no pixel of a segment": Case(painted((5, 0, 0)), "left out", "has no pixel of segment 1792"),
+    "one channel": Case(painted((5, 5, 5), "L"), "left out", "has no pixel of segment 5"),
+    "a folder": Case(lambda path: (path.unlink(), path.mkdir()), "left out", "Is a directory"),
+    "a broken link": Case(lambda path: (path.unlink(), path.symlink_to("gone.png")), "left out", "No such file"),
+    "pixels of no segment": Case(lambda path: with_unknown(path), "read"),
+}
+
+
+def with_unknown(path: Path) -> None:
+    ids = np.array(Image.open(path))
+    ids[0] = (1, 2, 3)
+    Image.fromarray(ids).save(path)

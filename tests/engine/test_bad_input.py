@@ -1,15 +1,18 @@
 """Every case of bad_input.py through the command line: never a traceback, never a silent repair."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import ANNOTATIONS, PICTURES
+from bad_input import ANNOTATIONS, PANOPTIC, PICTURES, SEGMENTS, write_panoptic
 from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
+from detr_jittor.config import Config
+from detr_jittor.data.coco import open_split
 from detr_jittor.matching import match
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -20,8 +23,8 @@ def train(coco: Path, *options: str) -> int:
     return main(["train", "--coco_path", str(coco), *OPTIONS.split(), *options])
 
 
-def change(coco: Path, make, split: str = "train") -> None:
-    file = coco / "annotations" / f"instances_{split}2017.json"
+def change(root: Path, make, split: str = "train", kind: str = "instances") -> None:
+    file = root / "annotations" / f"{kind}_{split}2017.json"
     data = json.loads(file.read_text())
     text = make(data)
     file.write_text(text if isinstance(text, str) else json.dumps(data))
@@ -65,10 +68,136 @@ def test_annotation_files(config, coco, capsys, name):
     out, told = capsys.readouterr()
     assert "Traceback" not in told
     if case.outcome == "read":
-        assert status == 0 and case.told in out, (out, told)
+        assert status == 0 and case.told in out + told, (out, told)
     else:
         assert status == 2 and case.told in told and told.count("\n") == 1, told
         assert told.startswith("error: ") and "instances_train2017.json" in told
+
+
+@pytest.fixture
+def panoptic(config, coco, monkeypatch) -> Path:
+    """The same pictures in the panoptic layout, and a twin that finds a mask for each query."""
+    predict = NumpyTwin.predict
+
+    def with_masks(self, batch):
+        outputs = predict(self, batch)
+        if self.config.model.masks:
+            outputs.masks = np.ones((*outputs.logits.shape[:2], *(s // 4 for s in batch.images.shape[2:])), np.float32)
+            outputs.logits[..., :-1] *= 1000  # sure enough to be a segment
+        return outputs
+
+    def outline(data):
+        for annotation in data["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            annotation["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+    monkeypatch.setattr(NumpyTwin, "predict", with_masks)
+    change(coco, outline, "val")
+    return write_panoptic(coco)
+
+
+def train_panoptic(coco: Path, panoptic: Path, *options: str) -> int:
+    return train(coco, "--dataset_file", "coco_panoptic", "--coco_panoptic_path", str(panoptic), *options)
+
+
+@pytest.mark.parametrize("name", PANOPTIC)
+def test_panoptic_annotation_files(coco, panoptic, capsys, name):
+    case = PANOPTIC[name]
+    change(panoptic, case.make, kind="panoptic")
+    status = train_panoptic(coco, panoptic)
+    out, told = capsys.readouterr()
+    assert "Traceback" not in told
+    if case.outcome == "read":
+        assert status == 0 and case.told in out + told, (out, told)
+    else:
+        assert status == 2 and case.told in told and told.count("\n") == 1, told
+        assert told.startswith("error: ") and "panoptic_train2017.json" in told
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_segments(coco, panoptic, capsys, name):
+    case = SEGMENTS[name]
+    file = panoptic / "panoptic_train2017" / "3.png"
+    case.make(file)
+    assert train_panoptic(coco, panoptic, "--masks") == 0
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    if case.outcome == "read":
+        assert "left out" not in told
+    else:
+        assert re.search(f"left out: {re.escape(str(file))}.*{case.told}", told), told
+        assert "1 pictures could not be read and were left out." in told
+        assert train_panoptic(coco, panoptic, "--masks", "--max_bad_images", "0") == 2
+        assert "--max_bad_images sets the limit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("instances", [True, False], ids=["with instances", "without instances"])
+def test_segments_of_the_validation_split(coco, panoptic, capsys, tmp_path, instances):
+    """A picture whose true segments cannot be read is left out of all that is measured, and told."""
+    (panoptic / "panoptic_val2017" / "102.png").write_bytes(b"")
+    (panoptic / "panoptic_val2017" / "104.png").write_bytes(b"")
+    change(panoptic, lambda data: data["annotations"][3]["segments_info"].clear(), "val", "panoptic")
+    if not instances:
+        (coco / "annotations" / "instances_val2017.json").unlink()
+        options = Config().replace(dataset_file="coco_panoptic", coco_path=str(coco), coco_panoptic_path=str(panoptic))
+        index = open_split(options.data, "val", masks=True)
+        truth = index.detection_truth
+        assert [len(truth.annotations(place)) for place in range(4)] == [1, 0, 1, 0]
+        assert truth.annotations(2).labels == index.annotations(2).labels[0]
+    out = tmp_path / "out"
+    assert train_panoptic(coco, panoptic, "--masks", "--output_dir", str(out)) == 0
+    told = capsys.readouterr().err
+    assert told.count("left out: ") == 1 and "102.png: not a readable picture (the file is empty)" in told
+    assert main(["evaluate", "--coco_path", str(coco), "--resume", str(out / "checkpoint.pkl"), "--output_dir",
+                 str(out), "--num_workers", "0"]) == 0
+    found = json.loads((out / "eval.json").read_text())
+    assert "without 2 pictures whose true segments cannot be read" in capsys.readouterr().out
+    assert found["panoptic"]["left_out"] == 2
+    ground = next(c for c in found["panoptic"]["classes"] if c["name"] == "ground")
+    assert ground["tp"] + ground["fn"] == 2
+    assert sum(c["objects"] for c in found["classes"]) == (4 if instances else 2)
+    assert sorted(os.listdir(out / "panoptic_eval")) == [
+        "000000000101.png", "000000000103.png", "000000000104.png", "predictions.json", "truth.json"]
+
+
+def test_the_predicted_segments_cannot_be_written(coco, panoptic, capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "panoptic_eval").symlink_to(tmp_path / "nowhere" / "else")
+    assert train_panoptic(coco, panoptic, "--masks", "--output_dir", str(tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "panoptic_eval: segments cannot be written" in error and error.count("\n") == 1
+
+
+HOSTILE = ("$(touch canary)", "`touch canary`", "; touch canary;", "|touch canary",
+           "__import__('os').system('touch canary')", "!!python/object/apply:os.system ['touch canary']",
+           "{0.__class__.__init__.__globals__}", "%(touch canary)s",
+           {"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["touch canary"]}]},
+           {"__reduce__": ["os.system", ["touch canary"]], "__class__": "os._wrap_close"})
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_no_text_runs(config, coco, panoptic, capsys, monkeypatch, tmp_path, number):
+    """As a value in each kind of JSON; the canary file must stay untouched."""
+    value = HOSTILE[number]
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    for make in (lambda data: data["categories"][2].update(name=value),
+                 lambda data: data["images"][2].update(file_name=value),
+                 lambda data: data["annotations"][2].update(segments_info=[value], segmentation=value),
+                 lambda data: data["annotations"][2].update(file_name=value)):
+        for root, kind in ((coco, "instances"), (panoptic, "panoptic")):
+            file = root / "annotations" / f"{kind}_train2017.json"
+            good = file.read_text()
+            change(root, make, kind=kind)
+            train(coco, "--masks")
+            train_panoptic(coco, panoptic, "--masks")
+            file.write_text(good)
+    for name in ("output_dir", "resume", "weights", "backbone_weights", "coco_path", "dist_url", "device", "lr"):
+        Path("config.json").write_text(json.dumps({"coco_path": str(coco), "max_steps": 1, name: value}))
+        status = main(["train", "--config", "config.json", "--num_workers", "0"])
+        assert status in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    assert not list(tmp_path.rglob("canary"))
 
 
 def test_splits_that_name_other_classes(config, coco, capsys):
@@ -109,7 +238,8 @@ def test_a_step_that_is_not_finite(config, coco, capsys, monkeypatch, what, told
 
 
 def test_the_document_has_every_case():
-    """The table of docs/reliability.md is this corpus."""
-    table = DOCUMENT.read_text(encoding="utf-8").split("## Bad input")[1]
-    rows = re.findall(r"^\| (.+?) \| (read|left out|refused)\b", table, re.M)
-    assert rows == [(name, case.outcome) for name, case in (PICTURES | ANNOTATIONS).items()]
+    """The tables of docs/reliability.md are this corpus."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("## Bad input")[1]
+    rows = re.findall(r"^\| (.+?) \| (read|left out|refused)\b", text, re.M)
+    cases = [case for part in (PICTURES, ANNOTATIONS, PANOPTIC, SEGMENTS) for case in part.items()]
+    assert rows == [(name, case.outcome) for name, case in cases]

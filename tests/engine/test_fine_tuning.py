@@ -15,7 +15,7 @@ from detr_jittor.engine.averages import BY_OBJECT, Averages
 from detr_jittor.engine.collapse import Collapse
 from detr_jittor.engine.expectation import expectation
 from detr_jittor.engine.start import first_weights
-from detr_jittor.engine.transfer import fitted, trained_parts
+from detr_jittor.engine.transfer import fitted, shown, trained_parts
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 from detr_jittor.types import Batch, Classes, Outputs, State, Target
@@ -64,6 +64,10 @@ def test_as_many_other_classes_are_other_classes():
     old = model(4)
     state, _ = fitted("a.pth", Checkpoint(State(old, {}), classes=theirs), model(4, seed=1), OURS)
     assert np.array_equal(state.model["class_embed.bias"][[2, 3]], old["class_embed.bias"][[2, 1]])
+
+
+def test_class_names_forge_no_lines():
+    assert shown(["red\n", "\x1b[2K"]) == r"red\n, \x1b[2K"
 
 
 def test_mask_rooms_come_and_go():

@@ -1,7 +1,7 @@
 """Broken files for every reader, seconds of it in each test run; `FUZZ_MINUTES=10 pytest tests/engine/test_fuzz.py -s`.
 
-Pictures, annotation files, checkpoints and settings, with bytes changed, cut or doubled, or values exchanged. Each must
-be read or end in a DetrError.
+Pictures, annotation files, panoptic ones too, checkpoints and settings, with bytes changed, cut or doubled, or values
+exchanged. Each must be read or end in a DetrError.
 """
 
 import collections
@@ -11,7 +11,7 @@ import random
 import time
 from pathlib import Path
 
-from bad_input import JPEG, PICTURES
+from bad_input import JPEG, PICTURES, write_panoptic
 from numpy_twin import NumpyTwin
 
 from detr_jittor.checkpoint import pickle_file, store
@@ -19,11 +19,14 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config import Config, read_config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import read_image
+from detr_jittor.data.panoptic import Layout, read_panoptic
+from detr_jittor.data.segments import Segment, segment_masks
 from detr_jittor.errors import DetrError
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", 0.05))
 SEED = int(os.environ.get("FUZZ_SEED", 0))
-STRANGE = [None, True, -1, 0, 1, 2**63, 1e308, float("nan"), float("inf"), "", "x" * 1000, [], {}, [[]], "../../passwd"]
+STRANGE = [None, True, -1, 0, 1, 2**63, 10**400, 1e308, float("nan"), float("inf"), "", "x" * 1000, [], {}, [[]],
+           "../../passwd", "\ud83d", "a\0b", "\n\x1b[2K"]
 
 
 def changed(content: bytes, rng: random.Random) -> bytes:
@@ -54,6 +57,8 @@ def seeds(coco: Path, folder: Path) -> dict[str, list[bytes]]:
         PICTURES[name].make(folder / "picture")
         pictures.append((folder / "picture").read_bytes())
     found = {".jpg": pictures, ".coco": [(coco / "annotations" / "instances_train2017.json").read_bytes()],
+             ".panoptic": [(coco.parent / "panoptic/annotations/panoptic_train2017.json").read_bytes()],
+             ".segments": [(coco.parent / "panoptic/panoptic_train2017/1.png").read_bytes()],
              ".config": [Config().to_json().encode()]}
     for suffix in store.WRITERS:
         store.save(folder / f"a{suffix}", Checkpoint(NumpyTwin(Config(), 3).state(), config=Config()))
@@ -64,13 +69,17 @@ def seeds(coco: Path, folder: Path) -> dict[str, list[bytes]]:
 
 def test_read_or_refused(coco, tmp_path):
     rng, counts, end = random.Random(SEED), collections.Counter(), time.monotonic() + 60 * MINUTES
+    panoptic = write_panoptic(coco)
     readers = {".jpg": read_image, ".config": read_config,
-               ".coco": lambda path: CocoIndex.read(path, coco / "train2017", masks=rng.random() < 0.3)}
+               ".coco": lambda path: CocoIndex.read(path, coco / "train2017", masks=rng.random() < 0.3),
+               ".panoptic": lambda path: read_panoptic(
+                   Layout(path, panoptic / "panoptic_train2017", coco / "train2017", tmp_path / "none"), True),
+               ".segments": lambda path: segment_masks([Segment(str(path), 5), Segment(str(path), 1792)], 32, 48)}
     files = seeds(coco, tmp_path)
     while time.monotonic() < end:
         suffix = rng.choice(list(files))
         content = rng.choice(files[suffix])
-        if suffix in (".coco", ".config") and rng.random() < 0.8:
+        if suffix in (".coco", ".panoptic", ".config") and rng.random() < 0.8:
             content = json.dumps(exchanged(json.loads(content), rng)).encode()
         else:
             content = changed(content, rng)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detr_jittor.errors import DetrError
-from detr_jittor.evaluate.panoptic import PanopticEvaluator
+from detr_jittor.evaluate.panoptic import ClassQuality, PanopticEvaluator, PanopticSummary
 
 CATEGORIES = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "dog", "isthing": 1},
               {"id": 200, "name": "grass", "isthing": 0}]
@@ -156,43 +156,89 @@ def test_how_it_is_written_down(tmp_path):
     assert data["Stuff"] == {"pq": None, "sq": None, "rq": None, "n": 0}
 
 
-@pytest.mark.parametrize("fault", ["missing", "another size"])
-def test_a_truth_that_does_not_fit_is_an_error(tmp_path, fault):
+def test_a_prediction_of_another_size_is_an_error(tmp_path):
     evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
-    if fault == "missing":
-        (tmp_path / "truth/1.png").unlink()
-    else:
-        evaluator.add(1, strip(1, 1, 1), {1: 1})
+    evaluator.add(1, strip(1, 1, 1), {1: 1})
     with pytest.raises(DetrError, match=r"truth.json: cannot be evaluated"):
         evaluator.summarize()
 
 
-@pytest.mark.parametrize("where", ["1.png", "2.png", "predictions.json"])
-def test_segments_that_cannot_be_written(tmp_path, where):
-    """Those that were found, those of a picture without any, and the list of them."""
-    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT}), 2: (strip(5, 5), {5: CAT})})
-    (tmp_path / "found" / where).mkdir()
-    with pytest.raises(DetrError, match=rf"{where}: cannot be written \(Is a directory\)"):
+@pytest.mark.parametrize("info", [{5: CAT}, {}], ids=["with segments", "without"])
+@pytest.mark.parametrize("spoil", [
+    lambda file: file.unlink(), lambda file: file.write_bytes(b""),
+    lambda file: file.write_bytes(file.read_bytes()[:50]), lambda file: Image.new("RGB", (3, 3)).save(file)],
+    ids=["missing", "empty", "cut", "another size"])
+def test_a_picture_whose_truth_cannot_be_read_is_left_out(tmp_path, spoil, info):
+    """The loader gives none of these to the model, unless there are no segments to read."""
+    truth = {1: (strip(5, 5), info), 2: (strip(5, 6), {5: CAT, 6: DOG}), 3: (strip(0, 0), {})}
+    evaluator = write(tmp_path, truth)
+    spoil(tmp_path / "truth" / "1.png")
+    evaluator.add(2, strip(1, 2), {1: 1, 2: 2})
+    if not info:
         evaluator.add(1, strip(1, 1), {1: 1})
-        evaluator.summarize()
+    summary = evaluator.summarize()
+    assert summary.left_out == 1
+    assert [(c.name, c.tp, c.fp, c.fn) for c in summary.classes][:2] == [("cat", 1, 0, 0), ("dog", 1, 0, 0)]
+    assert "without 1 pictures whose true segments cannot be read" in summary.table()
 
 
-def test_segments_that_vanish(tmp_path):
+def test_a_picture_whose_truth_lacks_a_segment_is_left_out(tmp_path):
+    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT, 6: DOG}), 2: (strip(5, 6), {5: CAT, 6: DOG})})
+    summary = evaluator.summarize()
+    assert summary.left_out == 1 and [c.fn for c in summary.classes] == [1, 1, 0]
+
+
+def test_no_truth_at_all(tmp_path):
+    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
+    (tmp_path / "truth/1.png").unlink()
+    summary = evaluator.summarize()
+    assert summary.left_out == 1 and summary.groups["All"].n == 0 and summary.groups["All"].pq == -1
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "b/1.png"), ("1.jpg", "2.jpg"), ("1", "2.psd")])
+def test_any_name_of_a_file(tmp_path, names):
+    """Predictions are named by their pictures, so that the truth's names lose or replace none."""
+    truth = {1: (strip(5, 6), {5: CAT, 6: DOG}), 2: (strip(9, 9), {9: DOG})}
+    evaluator = write(tmp_path, truth)
+    for annotation, name in zip(evaluator.truth["annotations"], names):
+        (tmp_path / "truth" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "truth" / annotation["file_name"]).rename(tmp_path / "truth" / name)
+        annotation["file_name"] = name
+    for image, (segments, info) in truth.items():
+        evaluator.add(image, segments, {s: c for s, (c, _) in info.items()})
+    summary = evaluator.summarize()
+    assert [(c.tp, c.fp, c.fn) for c in summary.classes] == [(1, 0, 0), (2, 0, 0), (0, 0, 0)]
+    assert summary.groups["All"].pq == 1
+
+
+def test_whatever_the_index_takes_can_be_evaluated(tmp_path):
+    """Flags that are true, no area or a wrong one, fields that no one knows: the index reads them."""
+    evaluator = write(tmp_path, {1: (strip(5, 5, 6, 6), {5: CAT, 6: CROWD}), 2: (strip(5, 6), {5: CAT, 6: DOG})})
+    for segment in (s for a in evaluator.truth["annotations"] for s in a["segments_info"]):
+        segment.update(iscrowd=bool(segment["iscrowd"]), area=None if segment["id"] == 5 else 1, more=float("nan"))
+    evaluator.truth["categories"][0]["isthing"] = True
+    evaluator.truth["images"][0]["more"] = float("inf")
+    evaluator.add(1, strip(1, 1, 2, 2), {1: 1, 2: 1})
+    evaluator.add(2, strip(1, 2), {1: 1, 2: 2})
+    summary = evaluator.summarize()
+    assert [(c.tp, c.fp, c.fn) for c in summary.classes] == [(2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    assert summary.groups["All"].pq == 1
+
+
+def test_a_name_forges_no_lines():
+    table = PanopticSummary({}, [ClassQuality(1, "red\nblue\x1b[2K", 0.5, 1, 2, 3)]).class_table()
+    assert table.splitlines()[1:] == [r"red\nblue\x1b[2K  0.5000      1      2       3"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
     evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
     evaluator.add(1, strip(1, 1), {1: 1})
+    found = evaluator.found()
     shutil.rmtree(tmp_path / "found")
-    with pytest.raises(DetrError, match=r"found: cannot be written \(No such file"):
-        evaluator.found()
-
-
-def test_no_room_for_segments(tmp_path):
-    """In the folder itself, and in what comes from another process."""
-    evaluator = write(tmp_path, {1: (strip(5, 5), {5: CAT})})
-    (tmp_path / "found" / "1.png").symlink_to("/dev/full")
-    for work in (lambda: evaluator.add(1, strip(1, 1), {1: 1}),
-                 lambda: evaluator.take([({"image_id": 1, "file_name": "1.png"}, b"PNG")])):
-        with pytest.raises(DetrError, match=r"1\.png: cannot be written \(No space left on device\)"):
-            work()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DetrError, match=r"file: cannot be written"):
-        PanopticEvaluator(tmp_path / "truth.json", tmp_path / "truth", tmp_path / "file")
+    for fails in (lambda: evaluator.add(1, strip(1, 1), {1: 1}), evaluator.found, lambda: evaluator.take(found),
+                  evaluator.summarize):
+        with pytest.raises(DetrError, match=r"found: segments cannot be written \(No such file"):
+            fails()
+    (tmp_path / "found").write_bytes(b"")
+    with pytest.raises(DetrError, match="cannot be written"):
+        PanopticEvaluator(tmp_path / "truth.json", tmp_path / "truth", tmp_path / "found")

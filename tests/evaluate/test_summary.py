@@ -22,6 +22,11 @@ def test_the_class_table_is_aligned():
     assert Summary(SUMMARY.stats, []).class_table() == "class  objects      AP    AP50"
 
 
+def test_a_name_forges_no_lines():
+    table = Summary(SUMMARY.stats, [ClassSummary(1, "red\nblue\x1b[2K", 12, 0.5, 0.75)]).class_table()
+    assert table.splitlines()[1:] == [r"red\nblue\x1b[2K       12  0.5000  0.7500"]
+
+
 def test_json_is_valid_and_says_null_for_what_is_undefined():
     data = json.loads(json.dumps(SUMMARY.to_json(), allow_nan=False))
     assert data["AP"] == 0.01234 and data["AP_small"] is None and data["AR_large"] == 0.29

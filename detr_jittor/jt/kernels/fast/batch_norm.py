@@ -31,7 +31,8 @@ def conv_batch_norm(x, weight, gamma, beta, running_mean, running_var, stride, p
     """
     if not training:
         return conv_norm(x, weight, (gamma, beta, running_mean, running_var), stride, padding, dilation, residual, relu)
-    y = conv_norm(x, weight, (), stride, padding, dilation, relu=False, dtype="float32")  # its statistics are to be exact
+    # float32 also where activations are bfloat16: the statistics are to be exact
+    y = conv_norm(x, weight, (), stride, padding, dilation, relu=False, dtype="float32")
     running = running_mean.detach(), running_var.detach()
     y, mean, var = apply(BatchNorm, y, gamma, beta, residual, *running, momentum, relu)
     running_mean.update(mean.detach())

@@ -28,8 +28,8 @@ def operators():
 
 
 def digest(sources: list[str]) -> str:
-    """TRAP(jittor): stale-headers. Its cache overlooks a header that is included after an #endif, and would link objects
-    made with the old one: so all sources are among the flags, as one number."""
+    """TRAP(jittor): stale-headers. Its cache overlooks a header that is included after an #endif, and would link
+    objects made with the old one: so all sources are among the flags, as one number."""
     return hashlib.sha256(b"\0".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
 
 
