@@ -113,7 +113,8 @@ def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: flo
     """Draw a film, picture by picture. Returns: the record of predictions.json."""
     record = {"file": str(film.path), "drawing": drawing.name, "pictures_a_second": round(float(film.rate), 3)}
     pictures, stopped = [], None
-    with (writing(f"{drawing.parent}:"), contextlib.closing(film), contextlib.closing(FilmWriter(drawing, film.rate)) as out,
+    with (writing(f"{drawing.parent}:"), contextlib.closing(film),
+          contextlib.closing(FilmWriter(drawing, film.rate)) as out,
           contextlib.closing(Progress(str(film.path), film.length)) as progress):
         try:
             for seconds, pixels in film.pictures():
