@@ -137,6 +137,8 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     b, lq, d = q.shape
     # [B, heads, L, D / heads] each
     q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
+    # The weights do not notice what all keys have in common. Where keys are nearly alike, it would leave only rounding.
+    k = k - k.mean(2, keepdims=True).detach()
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
     kept = None
     if key_padding_mask is not None:
