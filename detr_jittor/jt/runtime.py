@@ -66,7 +66,6 @@ def import_jittor(plan: Plan) -> ModuleType:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT)}
     try:
         with environment(plan.variables), quiet():
-            shield_compilers()
             import jittor
     except SystemExit:  # after a change in its own files Jittor rebuilds itself and stops with status 0
         raise DetrError("Jittor was updated and has rebuilt itself.", "Run the same command again.") from None
@@ -83,21 +82,6 @@ def import_jittor(plan: Plan) -> ModuleType:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
     return jittor
-
-
-def shield_compilers() -> None:
-    """Give the processes in which Jittor compiles a session of their own. Ctrl-C in a terminal goes to all of one, and
-    for a compiler that it has ended Jittor waits without end when the program exits."""
-    import jittor_utils
-
-    own = jittor_utils.pool_initializer
-
-    def initialize() -> None:
-        os.setsid()
-        own()
-
-    if sys.platform == "linux":  # elsewhere they are no forks, and would have to be sent this function
-        jittor_utils.pool_initializer = initialize
 
 
 def restore(handlers: dict) -> None:
