@@ -48,6 +48,15 @@ class WithATwin(Processes):
         return [value, other]
 
 
+class WithAStranger(Processes):
+    """Process 0 of two; what the other one says is nothing that this one would."""
+
+    size = 2
+
+    def gather(self, value) -> list:
+        return [value, None]
+
+
 def step(framework: str, processes: Processes, batch, **options):
     twin = load_twin(framework)(SMALL.replace(dropout=0.0, **options), NUM_CLASSES, processes)
     twin.load(small_state(twin))
@@ -130,3 +139,17 @@ def test_a_step_for_which_the_other_has_no_pictures_is_left_out(started, config,
     monkeypatch.setattr(Training, "draw_curves", lambda self: None)
     seen = started(WithATwin(rank, empty=(1,)), output_dir=str(tmp_path / "out"))
     assert seen == [seeding.step_seed(config.run.seed, number, rank) for number in (0, 2, 3)]
+
+
+def test_an_evaluation_of_other_weights_is_refused(config, monkeypatch, capsys):
+    """Before the first picture, as training does it."""
+    def exits(status):
+        raise SystemExit(status)
+
+    engine.train(config.replace(epochs=1))
+    monkeypatch.setattr("os._exit", exits)
+    monkeypatch.setattr(NumpyTwin, "join", staticmethod(lambda run: WithAStranger()))
+    monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: pytest.fail("evaluated"))
+    with pytest.raises(SystemExit, match="2"):
+        engine.evaluate(config.replace(resume="auto"))
+    assert "process 1 starts from other weights or another dataset than process 0" in capsys.readouterr().err
