@@ -18,6 +18,10 @@ class DetrError(Exception):
         super().__init__(f"{self.what} {self.mend}".strip())
 
 
+class SharedError(DetrError):
+    """A fault that all processes of a run have at the same place, so that they can wait for each other once more."""
+
+
 def visible(text: str) -> str:
     """With line breaks and other control characters as escapes: what a file says of itself forges no lines in a log."""
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSEEN else c for c in text)

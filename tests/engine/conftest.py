@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,3 +45,13 @@ def config(coco, tmp_path, monkeypatch) -> Config:
     return Config().replace(coco_path=str(coco), output_dir=str(tmp_path / "out"), epochs=4, lr_drop=2, lr=0.1,
                             lr_backbone=0.01, warmup_steps=3, batch_size=2, min_size=32, max_size=64, num_workers=0,
                             backbone_weights="none")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """What several processes train on, see `launched.write_data`."""
+    from launched import write_data  # which imports a framework
+
+    folder = tmp_path_factory.mktemp("processes")
+    write_data(folder)
+    return folder
