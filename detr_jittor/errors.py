@@ -21,6 +21,10 @@ class DetrError(Exception):
         super().__init__(f"{self.what} {self.mend}".strip())
 
 
+class SharedError(DetrError):
+    """A fault that all processes of a run have at the same place, so that they can wait for each other once more."""
+
+
 @contextlib.contextmanager
 def writing(what: str, mend: str = "Make room or choose another --output_dir."):
     """Turns what goes wrong on a disk into an error that the user reads.

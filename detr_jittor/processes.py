@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from detr_jittor.config import RunConfig
-from detr_jittor.errors import DetrError, tell
+from detr_jittor.errors import DetrError, SharedError, tell
 from detr_jittor.types import State
 
 
@@ -34,7 +34,6 @@ class Processes:
         """The mean over the processes of a number or a NumPy array, the same to the last bit in each."""
         return np.mean(self.gather(values), axis=0)
 
-
     def mean_of(self, numbers: dict[str, float]) -> dict[str, float]:
         """The mean over the processes of each number."""
         return dict(zip(numbers, self.mean(np.array([*numbers.values()])).tolist()))
@@ -52,10 +51,11 @@ def check_launch(run: RunConfig, started: int, command: str) -> None:
 
 @contextlib.contextmanager
 def together(processes: Processes) -> Iterator[Processes]:
-    """The time of working together: only process 0 prints, and a process that fails ends at once.
+    """The time of working together: only process 0 prints, and none leaves before all are done.
 
-    It must not wait for the others at its exit, as MPI does, while they wait for it: the launcher sees that it has
-    ended and ends the others.
+    The launcher ends the others as soon as one has left with an error or after a signal, also process 0 while it saves.
+    A process that fails alone ends at once nevertheless. It must not wait for the others at its exit, as MPI does,
+    while they wait for it in another place.
     """
     if processes.size == 1:
         yield processes
@@ -63,8 +63,12 @@ def together(processes: Processes) -> Iterator[Processes]:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if processes.rank else sys.stdout):
         try:
             yield processes
+            processes.gather(None)
         except BaseException as error:
             status = tell(error, f"process {processes.rank}: ")
+            if isinstance(error, SharedError):
+                with contextlib.suppress(DetrError):
+                    processes.gather(None)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

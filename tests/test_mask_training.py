@@ -1,6 +1,6 @@
 """Both twins trained with masks on annotated pictures: instances, and panoptic segments with 250 classes.
 
-On COCO's photographs where they are at hand, else on generated pictures.
+On generated pictures, and on COCO's photographs where they are at hand.
 """
 
 from itertools import islice
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from panoptic_set import write_panoptic_set
 from small import WITH_MASKS, begin_alike
 
 from detr_jittor import seeding
@@ -19,18 +20,19 @@ from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "coco-mini"
-KINDS = ["coco", "coco_panoptic"] if COCO_MINI.is_dir() else ["coco"]
+KINDS = [("coco", None), ("coco_panoptic", None)]
+KINDS += [(kind, COCO_MINI) for kind, _ in KINDS] * COCO_MINI.is_dir()
 STEPS = 3
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]} {'photographs' if kind[1] else 'generated'}")
 def trained(request, tmp_path) -> tuple:
     """(config, batches) of a small model for a kind of dataset."""
-    folder = COCO_MINI
-    if not folder.is_dir():
-        folder = tmp_path
-        write_demo_set(folder, train=8, val=8, size=128)
-    config = WITH_MASKS.replace(enc_layers=1, dataset_file=request.param, coco_path=str(folder),
+    kind, folder = request.param
+    if folder is None:
+        folder = tmp_path / "generated"
+        (write_demo_set if kind == "coco" else write_panoptic_set)(folder, train=8, val=8, size=128)
+    config = WITH_MASKS.replace(enc_layers=1, dataset_file=kind, coco_path=str(folder),
                                 coco_panoptic_path=str(folder), min_size=64, max_size=96, num_workers=0, batch_size=2)
     index = open_split(config.data, "train", masks=True)
     loader = Loader(index, config.data, 2, True, 0, masks=True)

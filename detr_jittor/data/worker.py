@@ -15,7 +15,8 @@ from detr_jittor.data.batch import make_batch
 
 def main(descriptor: int) -> None:
     """Answer each (number, Request) with (number, Batch), or (number, str) for an error, until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends these to all; the parent decides what follows
+    # A terminal or mpirun sends these to all processes; the parent decides what follows
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(descriptor)
     try:

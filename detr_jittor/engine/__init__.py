@@ -74,6 +74,8 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Res
         data = open_split(config.data, "val", config.model.masks)
         config = resolve(config, data, found)
         twin = build(config, found, False, processes=processes)
+        if processes.size > 1:
+            check_same_start(processes, twin.state(), len(data))
         bad_images = BadImages(config.data.max_bad_images, quiet=processes.rank > 0)
         loader = Loader(data, config.data, config.optim.batch_size, False, config.run.seed, config.model.masks,
                         processes.rank, processes.size)

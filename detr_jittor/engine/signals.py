@@ -1,13 +1,16 @@
-"""SIGTERM and Ctrl-C ask a run to stop after the step that it is at; a second one ends it at once."""
+"""SIGTERM, Ctrl-C and SIGUSR1 ask a run to stop after the step that it is at; a second one ends it at once.
+
+SIGUSR1 is for mpirun, which passes it on; after the others it kills its processes a quarter of a second later.
+"""
 
 import signal
 import threading
 
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # as shells report them
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}  # as shells report them
 
 
 class StopRequest:
-    """A context in which the two signals only leave a note: `status` is the exit status asked for, else None."""
+    """A context in which the signals only leave a note: `status` is the exit status asked for, else None."""
 
     def __init__(self):
         self.status: int | None = None

@@ -17,7 +17,7 @@ from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.expectation import expectation
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, SharedError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.processes import ALONE, Processes
@@ -194,11 +194,14 @@ class Training:
         """
         told = self.processes.gather((self.stop.status, bad_images, go_on))
         self.stopped = self.stopped or next((status for status, *_ in told if status), None)
-        self.bad_images.add([reason for _, reasons, _ in told for reason in reasons])
+        try:
+            self.bad_images.add([reason for _, reasons, _ in told for reason in reasons])
+        except DetrError as error:
+            raise SharedError(error.what, error.mend) from None
         return all(yes for *_, yes in told)
 
     def train_batch(self, batch: Batch, epoch: int) -> None:
-        """One step. Errors: DetrError, naming the pictures, if loss or gradient are not finite."""
+        """One step. Errors: SharedError, naming the pictures, if loss or gradient are not finite."""
         factor = lr_factor(self.config.optim, epoch, self.step, self.batches / len(self.train_loader))
         seed = seeding.step_seed(self.config.run.seed, self.step, self.processes.rank)
         try:
@@ -208,8 +211,8 @@ class Training:
         for name in ("loss", "grad_norm"):
             if not math.isfinite(losses[name]):
                 what = {"loss": "the loss", "grad_norm": "the gradient's norm"}[name]
-                raise DetrError(f"step {self.step}: {what} is {losses[name]}, with {self.names(batch)}.",
-                                "Lower --lr, or look at these pictures and their annotations.")
+                raise SharedError(f"step {self.step}: {what} is {losses[name]}, with {self.names(batch)}.",
+                                  "Lower --lr, or look at these pictures and their annotations.")
         rest = {"lr": self.config.optim.lr * factor, "grad_norm": losses["grad_norm"]}
         self.averages.add(rest)
         values = {**rest, **self.averages.add_step(losses, self.weights, batch)}

@@ -4,6 +4,7 @@ Every file in this room imports Jittor from here and nowhere else, so that the p
 machine.py decides, here it is carried out, and only for this process: environment variables are put back.
 """
 
+import atexit
 import contextlib
 import os
 import re
@@ -82,6 +83,17 @@ def import_jittor(plan: Plan) -> ModuleType:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
     return jittor
+
+
+def end_pool() -> None:
+    """End the processes in which Jittor compiles itself, and which it keeps for its lifetime: a signal to all processes
+    of a run (Ctrl-C, `timeout`, mpirun) kills them, and this one would wait for them at its exit for ever."""
+    import jittor_utils
+
+    if jittor_utils.pool_size:
+        atexit.unregister(jittor_utils.pool_cleanup)
+        jittor_utils.pool_cleanup()
+        jittor_utils.pool_size = 0  # one that is needed later is made then
 
 
 def restore(handlers: dict) -> None:

@@ -85,3 +85,13 @@ def read_only(monkeypatch):
             yield
 
     return install
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """What several processes train on, see `launched.write_data`."""
+    from launched import write_data  # which imports a framework
+
+    folder = tmp_path_factory.mktemp("processes")
+    write_data(folder)
+    return folder

@@ -3,12 +3,15 @@
 The real ones are in test_processes.py.
 """
 
+import sys
+
 import numpy as np
 import pytest
 from numpy_twin import NumpyTwin
 from small import NUM_CLASSES, SMALL, small_batch, small_state
 
 from detr_jittor import engine, seeding
+from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.config import Config
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import DetrError
@@ -46,6 +49,15 @@ class WithATwin(Processes):
             other = value if self.steps not in self.empty else (*value[:-1], False)
             self.steps += 1
         return [value, other]
+
+
+class WithAStranger(Processes):
+    """Process 0 of two; what the other one says is nothing that this one would."""
+
+    size = 2
+
+    def gather(self, value) -> list:
+        return [value, None]
 
 
 def step(framework: str, processes: Processes, batch, **options):
@@ -130,3 +142,36 @@ def test_a_step_for_which_the_other_has_no_pictures_is_left_out(started, config,
     monkeypatch.setattr(Training, "draw_curves", lambda self: None)
     seen = started(WithATwin(rank, empty=(1,)), output_dir=str(tmp_path / "out"))
     assert seen == [seeding.step_seed(config.run.seed, number, rank) for number in (0, 2, 3)]
+
+
+@pytest.mark.parametrize("fault", ["a loss that is no number", "too many bad pictures"])
+def test_none_leaves_a_shared_fault_before_process_0_has_saved(config, coco, monkeypatch, fault):
+    """The last exchange, after which all leave, is after the save of the only step that was done."""
+    done, gather, save, train_step = [], WithATwin.gather, RunFolder.save, NumpyTwin.train_step
+
+    def step_before(self, *arguments):
+        if fault == "too many bad pictures":
+            for picture in (coco / "train2017").iterdir():
+                picture.write_bytes(b"")
+        return train_step(self, *arguments)
+
+    monkeypatch.setattr(WithATwin, "gather", lambda self, value: done.append(value) or gather(self, value))
+    monkeypatch.setattr(RunFolder, "save", lambda self, checkpoint: done.append(checkpoint) or save(self, checkpoint))
+    monkeypatch.setattr(NumpyTwin, "join", staticmethod(lambda run: WithATwin(0)))
+    monkeypatch.setattr(NumpyTwin, "nan_at", 1)
+    monkeypatch.setattr(NumpyTwin, "train_step", step_before)
+    monkeypatch.setattr("os._exit", sys.exit)
+    with pytest.raises(SystemExit, match="2"):
+        engine.train(config.replace(max_bad_images=0))
+    assert done[-2].step == 1 and done[-1] is None
+
+
+def test_an_evaluation_of_other_weights_is_refused(config, monkeypatch, capsys):
+    """Before the first picture, as training does it."""
+    engine.train(config.replace(epochs=1))
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(NumpyTwin, "join", staticmethod(lambda run: WithAStranger()))
+    monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: pytest.fail("evaluated"))
+    with pytest.raises(SystemExit, match="2"):
+        engine.evaluate(config.replace(resume="auto"))
+    assert "process 1 starts from other weights or another dataset than process 0" in capsys.readouterr().err

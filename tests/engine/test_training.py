@@ -169,7 +169,7 @@ def test_killed_and_resumed_is_exact(config, tmp_path, workers):
 
 
 @pytest.mark.parametrize("every", [1, 4])
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status, every):
     """In an epoch that is to be evaluated, which saves besides, and in one that is not."""
     config = config.replace(eval_every=every)

@@ -21,6 +21,7 @@ import shutil
 from types import SimpleNamespace
 LOG = SimpleNamespace(log_silent=int(os.environ["log_silent"]), log_v=0)
 cache_path = os.environ["HOME"]
+pool_size = 0
 print("chatter of jittor_utils")
 """
 JITTOR = """
@@ -192,3 +193,18 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert "still here 3.0" in done.stdout, done.stderr[-500:]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_signal_to_all_processes_of_a_run_leaves_none_behind(plain):
+    """As a terminal sends it: this one goes on, and ends without waiting for those that Jittor has compiled in."""
+    program = f"""
+import os, signal
+from detr_jittor.jt import kernels
+kernels.use({plain})
+signal.signal(signal.SIGTERM, lambda *_: print("still here"))
+os.killpg(0, signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600,
+                          start_new_session=True)
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr[-500:]

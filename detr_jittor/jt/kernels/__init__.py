@@ -1,6 +1,7 @@
 """What Jittor lacks on this hardware. The model calls `kernels.attention(…)`; here is decided which one serves."""
 
 from detr_jittor.errors import DetrError
+from detr_jittor.jt import runtime
 from detr_jittor.jt.kernels import fast, plain
 
 serving = plain
@@ -14,7 +15,8 @@ def use(plain_only: bool = False, bfloat16: bool = False) -> str:
     """
     global serving
     reason = "as asked" if plain_only else fast.unavailable()
-    able = not reason and fast.multiply_bfloat16(bfloat16)
+    able = not reason and fast.multiply_bfloat16(bfloat16)  # which compiles them
+    runtime.end_pool()
     if bfloat16 and not able:
         raise DetrError(f"no bfloat16 here: {reason or 'the processor lacks AVX512-BF16'}.", "Use float32.")
     serving = plain if reason else fast
