@@ -29,12 +29,16 @@ def conv2d(x, weight, stride, padding, dilation):
     TRAP(jittor): long-sums. On a CPU all C · k² products are one float32 sum, which makes its error up to 3.6
     times PyTorch's: so in parts as long as there, 144 products of a 3×3 filter.
     """
-    channels = x.shape[1]
-    part = channels if jt.flags.use_cuda else max(150 // weight.shape[2] ** 2, 1)
-    pieces = [slice(start, start + part) for start in range(0, channels, part)]
+    pieces = in_parts(x.shape[1], max(150 // weight.shape[2] ** 2, 1))
     if len(pieces) == 1:
         return nn.conv2d(x, weight, None, stride, padding, dilation)
     return reduce(operator.add, (nn.conv2d(x[:, p], weight[:, p], None, stride, padding, dilation) for p in pieces))
+
+
+def in_parts(channels: int, part: int) -> list[slice]:
+    """The channels of the parts of a sum of products; on a GPU one, whose own sums are short ones."""
+    part = channels if jt.flags.use_cuda else part
+    return [slice(start, start + part) for start in range(0, channels, part)]
 
 
 def conv_norm(x, weight, norm, stride, padding, dilation, residual=None, relu=True):
@@ -88,9 +92,13 @@ def max_pool(x):
 
 
 def linear(x, weight, bias, relu=False):
-    """[..., D] and [D', D], or [D', D, 1, 1] → [..., D']"""
-    y = nn.matmul_transpose(x, weight.reshape(weight.shape[:2])) + bias
-    return nn.relu(y) if relu else y
+    """[..., D] and [D', D], or [D', D, 1, 1] → [..., D']
+
+    TRAP(jittor): long-sums. On a CPU all D products are one float32 sum, 1.4 times as far from the truth as PyTorch's.
+    """
+    weight = weight.reshape(weight.shape[:2])
+    parts = (nn.matmul_transpose(x[..., p], weight[:, p]) for p in in_parts(x.shape[-1], 64))
+    return finish(reduce(operator.add, parts) + bias, None, relu)
 
 
 def projections(query, key, value, weight, bias):
@@ -137,33 +145,16 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     b, lq, d = q.shape
     # [B, heads, L, D / heads] each
     q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
-    # The weights do not notice what all keys have in common. Where keys are nearly alike, it would leave only rounding.
-    k = k - k.mean(2, keepdims=True).detach()
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
-    kept = None
     if key_padding_mask is not None:
         ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
         scores = jt.where(ignored, jt.full_like(scores, -1e30), scores)
-        kept = jt.logical_not(ignored)
-    x = jt.matmul(dropout(Softmax.apply(scores, kept), p, key), v)  # [B, heads, Lq, D / heads]
+    weights = (scores - scores.max(-1, keepdims=True).detach()).exp()
+    if key_padding_mask is not None:
+        weights = weights * jt.logical_not(ignored)
+    weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
+    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, D / heads]
     return x.transpose(0, 2, 1, 3).reshape(b, lq, d)
-
-
-class Softmax(jt.Function):
-    """Softmax of the last axis over what is kept (None: all); zero where nothing is."""
-
-    def execute(self, scores, kept):
-        weights = (scores - scores.max(-1, keepdims=True)).exp()
-        weights = weights if kept is None else weights * kept
-        weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
-        self.weights = weights + weights * (1 - weights.sum(-1, keepdims=True))  # the division is a quick one
-        return self.weights
-
-    def grad(self, dy):
-        """The mean is taken off in two steps: where all dy of a row are alike, only rounding would remain."""
-        for _ in range(2):
-            dy = dy - (self.weights * dy).sum(-1, keepdims=True)
-        return self.weights * dy, None
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
