@@ -1,7 +1,8 @@
 """The command line, ended after some steps in one of several ways: `python ending_run.py WAY STEP SECONDS train …`.
 
-nan: the next loss of process 1 is no number, and so the mean is none. itself: each process gets SIGTERM in the last
-step. SIGTERM, SIGINT: the launcher gets it then. Each save takes so many seconds longer.
+nan: the next loss of process 1 is no number, and so the mean is none. alone: process 1 fails in the next step.
+itself: each process gets SIGTERM in the last step. SIGTERM, SIGINT, SIGUSR1: the launcher gets it then. Each save
+takes so many seconds longer.
 """
 
 import math
@@ -12,6 +13,7 @@ import time
 
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.folder import RunFolder
+from detr_jittor.errors import DetrError
 from detr_jittor.twin import load_twin
 
 
@@ -20,7 +22,9 @@ def end(way: str, step: int, framework: str) -> None:
     own_step, own_log = twin.train_step, twin.log
 
     def train_step(self, *arguments):
-        if self.optimizer.steps == step - 1 and way != "nan":
+        if self.optimizer.steps == step and way == "alone" and self.processes.rank == 1:
+            raise DetrError("a fault of this process alone.")
+        if self.optimizer.steps == step - 1 and way not in ("nan", "alone"):
             if way == "itself":
                 os.kill(os.getpid(), signal.SIGTERM)
             elif self.processes.rank == 1:

@@ -92,6 +92,15 @@ def test_none_leaves_before_process_0_has_saved(data, tmp_path, framework, way):
     assert ("error: process 0: step 7: the loss is nan" in err) == (way == "nan"), err[-3000:]
 
 
+def test_process_0_notices_that_another_one_has_left(data, tmp_path):
+    """Under torchrun, which leaves it the time to save; mpirun does not."""
+    arguments = training(data, tmp_path / "out", "--coco_path", str(data / "long"), batch=2, epochs=1)
+    process = start("pytorch", 2, "alone", "7", "2", *arguments, program=ENDING_RUN)
+    _, err = finish(process, RUN)
+    assert process.returncode == 1 and "process 1: step 7" in err and "a fault of this process alone" in err
+    assert store.load(tmp_path / "out" / "checkpoint.pth").step == 7, err[-3000:]
+
+
 @pytest.mark.parametrize("framework, number, status", [
     ("jittor", "SIGUSR1", 138), ("pytorch", "SIGTERM", 1), ("pytorch", "SIGINT", 1)])
 def test_a_signal_to_the_launcher(data, tmp_path, framework, number, status):
