@@ -38,6 +38,9 @@ class Processes:
         """The mean over the processes of each number."""
         return dict(zip(numbers, self.mean(np.array([*numbers.values()])).tolist()))
 
+    def leave(self) -> None:
+        """Nothing is exchanged from now on."""
+
 
 ALONE = Processes()
 
@@ -64,6 +67,7 @@ def together(processes: Processes) -> Iterator[Processes]:
         try:
             yield processes
             processes.gather(None)
+            processes.leave()
         except BaseException as error:
             status = tell(error, f"process {processes.rank}: ")
             if isinstance(error, SharedError):

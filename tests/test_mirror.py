@@ -42,6 +42,7 @@ EXTRAS = {
     "processes.py: COMMAND": "each has a launcher of its own",
     "processes.py: exchanging": "torchrun's processes are told that another has ended; mpirun ends them",
     "processes.py: PATIENCE": "likewise: how long they wait",
+    "processes.py: Together.leave": "MPI leaves by itself when its process ends",
     **dict.fromkeys(("timing.py: Gradient", "timing.py: Gradient.forward", "timing.py: Gradient.grad"),
                     "jt.grad takes the gradient of a loss; PyTorch's takes that of the value too"),
     "twin.py: Twin.to_float64": "the truth of the alignment",

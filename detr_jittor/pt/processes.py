@@ -58,3 +58,7 @@ class Together(Processes):
             dist.all_reduce(flat)
         flat /= self.size
         return [part.view_as(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)]
+
+    def leave(self) -> None:
+        """See `processes.Processes.leave`. Threads of the group that still run at the exit would abort the process."""
+        dist.destroy_process_group()

@@ -3,6 +3,8 @@
 The real ones are in test_processes.py.
 """
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -16,7 +18,7 @@ from detr_jittor.config import Config
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import DetrError
 from detr_jittor.parameters import NORM_BUFFERS
-from detr_jittor.processes import Processes
+from detr_jittor.processes import Processes, together
 from detr_jittor.report import progress
 from detr_jittor.twin import load_twin
 
@@ -126,6 +128,42 @@ def test_each_process_has_dropout_masks_of_its_own(started, config, tmp_path):
     for rank in (0, 1):  # two steps an epoch
         assert seen[rank] == [seeding.step_seed(config.run.seed, number, rank) for number in range(4)]
     assert len({*seen[0], *seen[1]}) == 8
+
+
+def test_all_leave_when_all_are_done():
+    told = []
+
+    class Telling(WithATwin):
+        def gather(self, value) -> list:
+            told.append("gather")
+            return super().gather(value)
+
+        def leave(self) -> None:
+            told.append("leave")
+
+    with together(Telling(0)):
+        told.append("work")
+    assert told == ["work", "gather", "leave"]
+
+
+LEAVING = """
+import torch.distributed
+from torch.distributed.elastic.utils.distributed import get_free_port
+from detr_jittor.config import Config
+from detr_jittor.pt.processes import Together
+
+alone = Together(Config().replace(dist_url=f"tcp://127.0.0.1:{get_free_port()}").run)
+print(alone.gather(3), torch.distributed.is_initialized())
+alone.leave()
+print(torch.distributed.is_initialized())
+"""
+
+
+def test_who_has_left_torchs_group_has_none_of_its_threads():
+    """One in ten processes that had not was aborted at its exit, with its work done."""
+    done = subprocess.run([sys.executable, "-c", LEAVING], env=os.environ | {"RANK": "0", "WORLD_SIZE": "1"},
+                          capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n") == ["[3] True", "False", ""], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
