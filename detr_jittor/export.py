@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.data.transforms import MEAN, STD
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.predictor import Predictor
 from detr_jittor.seeding import generator
 from detr_jittor.types import Batch, Outputs
@@ -41,11 +41,9 @@ def export(predictor: Predictor, path: Path) -> float:
         raise DetrError(f"ONNX Runtime's outputs differ from PyTorch's by {difference:.1e}.",
                         "Nothing was written; try other versions of torch and onnxruntime.")
     temporary = path.with_name(f".{path.name}.writing")
-    try:
+    with writing(f"{path}:", "Choose another place."):
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError as error:
-        raise DetrError(f"{path}: cannot be written ({error.strerror}).", "Choose another place.") from None
     return difference
 
 

@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from pathlib import Path
 
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.report.log import read_log
 from detr_jittor.report.plot import Log, plot_performance, plot_training_loss
 
@@ -22,14 +22,12 @@ def run(args: argparse.Namespace) -> int:
     paths = labelled(args.logs)
     logs = {label: read_whole(path) for label, path in paths.items()}
     folder = Path(args.output_dir)
-    try:
+    with writing(f"{folder}:", "Choose another --output_dir."):
         folder.mkdir(parents=True, exist_ok=True)
         for name, plot in (("training_loss_comparison.png", plot_training_loss),
                            ("performance_comparison.png", plot_performance)):
             plot(logs, folder / name)
             print(folder / name)
-    except OSError as error:
-        raise DetrError(f"{folder}: cannot be written ({error.strerror}).", "Choose another --output_dir.") from None
     return 0
 
 

@@ -8,7 +8,7 @@ from detr_jittor.compare.comparison import Comparison
 from detr_jittor.compare.figures import draw_losses, draw_performance
 from detr_jittor.compare.page import html
 from detr_jittor.compare.protocol import Pairs, protocol
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import writing
 from detr_jittor.report.log import make_folder, write_whole
 
 SHORT = {"jittor": "jittor", "pytorch": "torch"}  # in file names
@@ -18,12 +18,10 @@ LOSS_CURVES, AP_CURVES = "training_loss_comparison.png", "performance_comparison
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Errors: DetrError if the folder cannot be written."""
     make_folder(folder)
-    try:
+    with writing(f"{folder}:", "Choose another --output_dir."):
         copy_logs(folder, comparison.pairs)
         draw_losses(comparison.pairs, folder / LOSS_CURVES)
         draw_performance(comparison.pairs, folder / AP_CURVES)
-    except OSError as error:
-        raise DetrError(f"{folder}: cannot be written ({error.strerror}).", "Choose another --output_dir.") from None
     write_whole(folder / "comparison.json", json.dumps(to_json(comparison), indent=2) + "\n")
     write_whole(folder / "comparison.html", html(comparison, folder / LOSS_CURVES, folder / AP_CURVES))
 

@@ -6,6 +6,7 @@ it, for pictures without annotations. Alpha is dropped, of an animation the firs
 a grey picture of 16 bits is scaled to 8 bits by its upper byte, as Pillow does for colour; its `convert` would clip.
 """
 
+import contextlib
 import io
 import warnings
 from pathlib import Path
@@ -51,13 +52,18 @@ def fast_jpeg(content: bytes) -> np.ndarray | None:
 
 
 def with_pillow(content: bytes, upright: bool) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # large pictures and odd metadata, of which nothing follows here
-        image = Image.open(io.BytesIO(content))
+    with opened(io.BytesIO(content)) as image:
         image.load()
-        if upright:
-            image = ImageOps.exif_transpose(image)
-        return eight_bits(image)
+        return eight_bits(ImageOps.exif_transpose(image) if upright else image)
+
+
+@contextlib.contextmanager
+def opened(file):
+    """A file's picture, without warnings: of large pictures and odd metadata, of which nothing follows here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            yield image
 
 
 def eight_bits(image: Image.Image) -> np.ndarray:
@@ -84,21 +90,17 @@ def reason(error: Exception, content: bytes) -> str:
 
 def unused(path: str | Path) -> list[str]:
     """What of a picture that can be read is not used, in words."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            parts = {"an alpha channel, which is dropped": "A" in image.getbands() or "transparency" in image.info,
-                     "16 bits a pixel, of which the upper 8 are taken": image.mode.startswith("I"),
-                     "several frames, of which the first is taken": getattr(image, "n_frames", 1) > 1}
+    with opened(path) as image:
+        parts = {"an alpha channel, which is dropped": "A" in image.getbands() or "transparency" in image.info,
+                 "16 bits a pixel, of which the upper 8 are taken": image.mode.startswith("I"),
+                 "several frames, of which the first is taken": getattr(image, "n_frames", 1) > 1}
     return [what for what, there in parts.items() if there]
 
 
 def is_turned(path: str | Path) -> bool:
     """Whether the camera noted that the picture is to be turned by a quarter; what is damaged notes nothing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.getexif().get(ORIENTATION, 1) >= 5
+        with opened(path) as image:
+            return image.getexif().get(ORIENTATION, 1) >= 5
     except Exception:  # damaged metadata can raise almost anything, a SyntaxError too
         return False

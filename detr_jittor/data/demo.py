@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detr_jittor.errors import DetrError
+from detr_jittor.errors import DetrError, writing
 from detr_jittor.seeding import generator
 
 SHAPES = ("circle", "square", "triangle", "star")
@@ -41,11 +41,9 @@ def write_demo_set(folder: str | Path, train: int = 800, val: int = 200, size: i
                         "Ask for at least one picture each, of at least 32 pixels.")
     if (folder / "annotations").exists():
         raise DetrError(f"{folder}: holds a dataset already.", "Name another folder or remove this one.")
-    try:
+    with writing(f"{folder}:", "Name another folder."):
         for number, (split, count) in enumerate((("train", train), ("val", val))):
             write_split(folder, split, count, size, (seed, number))
-    except OSError as error:
-        raise DetrError(f"{folder}: cannot be written ({error.strerror}).", "Name another folder.") from None
 
 
 def write_split(folder: Path, split: str, count: int, size: int, seed: tuple[int, int]) -> None:

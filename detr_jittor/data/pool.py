@@ -83,8 +83,7 @@ class Pool:
             # By ticks, not by the clock, and only while it stands still: if this process was suspended, or the machine
             # is so busy that the worker's turn seldom comes, the worker is not to blame.
             still, last, spent = (0.0 if now > last else still + tick), now, now - begin
-            if still >= self.patience or (spent >= self.patience
-                                          and spent >= A_PICTURE * len(worker.jobs[0][1].images)):
+            if still >= self.patience or spent >= max(self.patience, A_PICTURE * len(worker.jobs[0][1].images)):
                 self.close()
                 raise DetrError(f"a worker process has not answered for {self.patience:g} s; it reads {files(worker)}.",
                                 "See that these files can be reached; --num_workers 0 reads them in this process.")
