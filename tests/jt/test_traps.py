@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 import torch  # isort: skip  (after jittor: the other way round makes Jittor slow)
 
@@ -344,7 +344,7 @@ STALE_RUN = """
 import sys
 from pathlib import Path
 from detr_jittor.jt.kernels.fast.library import compiled
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 sources = sorted(str(path) for path in Path(sys.argv[1]).iterdir())
 operators = compiled(sources, "") if sys.argv[2] == "digest" else jt.compiler.compile_custom_ops(sources)

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from detr_jittor.jt import runtime
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup import runtime
+from detr_jittor.jt.setup.runtime import jt
 
 SOURCES = sorted(str(path) for path in (Path(__file__).parent / "cc").iterdir() if path.suffix in (".h", ".cc"))
 # Not -ffast-math: a loss or gradient that is not finite must be seen.
