@@ -16,6 +16,7 @@ from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import threads
 from detr_jittor.twin.attention import attention_of
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
@@ -38,6 +39,7 @@ class JittorTwin:
         self.config = config
         self.processes = processes
         self.device = choose_device(config.run.device)
+        threads.use(config.run.threads)
         self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
         self.criterion = Criterion(config.loss, num_classes)

@@ -15,6 +15,7 @@ from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
+from detr_jittor.twin import threads
 from detr_jittor.twin.attention import attention_of
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
@@ -39,6 +40,7 @@ class PyTorchTwin:
         self.processes = processes
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
+        threads.use(config.run.threads)
         torch.manual_seed(config.run.seed)
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes).to(self.device)
         self.criterion = Criterion(config.loss, num_classes)

@@ -35,7 +35,7 @@ def compiled(sources: list[str], flags: str):
     """
     compiler, cache = jt.compiler, jt.compiler.cache_path
     name = f"detr_kernels_{digest(sources)}"  # of the module too: Python would find an older one of the same name
-    place = Path(cache, name)
+    place = Path(jt.flags.cache_path, name)
     try:
         compiler.cache_path = str(place)
         return compiler.compile_custom_ops(copied(sources, place), extra_flags=flags, gen_name_=name)
@@ -46,7 +46,7 @@ def compiled(sources: list[str], flags: str):
 def copied(sources: list[str], place: Path) -> list[str]:
     """The sources in `place`, from where they are compiled: an installation elsewhere with the same ones finds them
     compiled, and one of another version does not overwrite them."""
-    place.mkdir(exist_ok=True)
+    (place / "custom_ops").mkdir(parents=True, exist_ok=True)
     for source in sources:
         target = place / Path(source).name
         if not target.exists():
