@@ -12,7 +12,8 @@ from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.transfer import fitted, trained_parts
 from detr_jittor.errors import DetrError
-from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Classes, State
 
