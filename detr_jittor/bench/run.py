@@ -1,5 +1,8 @@
 """The measurements, one after another. Each makes its rows as soon as it is done."""
 
+import contextlib
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -273,10 +276,34 @@ class Bench:
         group = self.group([JITTOR, "eager"], config)
         group.put("demo", random_batch([(side, side)] * pictures, config.model.num_classes, 2, 4))
         group.in_turn("train", "demo", 1, 20)  # warm-up
-        found = seconds(group.in_turn("train", "demo", self.plan.demo_rounds, 5))
+        found = quiet = seconds(group.in_turn("train", "demo", self.plan.demo_rounds, 5))
         self.say(group.rows("training step, demo preset (ResNet-18)", TWINS, found, limit=self.limit(found),
                             work=flops.training(config, config.model.num_classes, pictures, side, side)))
+        with busy_process():
+            group.in_turn("train", "demo", 1, 5)  # until it is noticed
+            found = seconds(group.in_turn("train", "demo", self.plan.busy_rounds, 5))
+        rows = group.rows("the same beside a busy process", TWINS, found)
+        for row in rows:
+            row.must = {"jittor": plan.BUSY * median(quiet[JITTOR])} if quiet.get(JITTOR) else {}
+        self.say(rows)
         group.close()
+        group = self.group([JITTOR, "eager"], config.replace(threads=2 * self.threads))
+        group.put("demo", random_batch([(side, side)] * pictures, config.model.num_classes, 2, 4))
+        group.in_turn("train", "demo", 1, 5)  # warm-up
+        found = seconds(group.in_turn("train", "demo", self.plan.busy_rounds, 5))
+        self.say(group.rows("the same with twice as many threads as processors", TWINS, found))
+        group.close()
+
+
+@contextlib.contextmanager
+def busy_process():
+    """Another process that computes without end, in a session of its own as of another user."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def seconds(found: dict[str, list]) -> dict[str, list[float]]:

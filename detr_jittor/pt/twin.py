@@ -40,7 +40,7 @@ class PyTorchTwin:
         self.processes = processes
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
-        threads.use(config.run.threads)
+        threads.use(config.run.threads, torch.set_num_threads)
         torch.manual_seed(config.run.seed)
         self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes).to(self.device)
         self.criterion = Criterion(config.loss, num_classes)

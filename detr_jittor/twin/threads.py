@@ -4,6 +4,7 @@ import ctypes
 import functools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from detr_jittor.twin import waiting
@@ -19,17 +20,20 @@ def processors() -> int:
 
 def quota() -> float:
     """How many processors' time the control groups of this process allow; infinity without a limit."""
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return math.inf
     found = [math.inf]
-    for _, controllers, path in groups:
+    for _, controllers, path in (line.split(":", 2) for line in read_groups().splitlines()):
         if not controllers:  # version 2: one tree
             found += [in_file(folder / "cpu.max") for folder in upwards(CGROUPS, path)]
         elif "cpu" in controllers.split(","):
             found += [in_files(folder) for folder in upwards(CGROUPS / "cpu", path)]
     return min(found)
+
+
+def read_groups() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return ""
 
 
 def upwards(root: Path, path: str) -> list[Path]:
@@ -78,15 +82,19 @@ def prepare() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(count()))
 
 
-def use(wanted: int) -> None:
+def tell_openmp(number: int) -> None:
+    for library in waiting.libraries():
+        ctypes.CDLL(library).omp_set_num_threads(number)
+
+
+def use(wanted: int, tell: Callable[[int], None] = tell_openmp) -> None:
     """Compute with so many threads from now on, 0: as many as before; and watch how they wait.
 
-    To be called by a twin, when its libraries are loaded.
+    To be called by a twin, when its libraries are loaded. Args: tell: the framework's own way to be told.
     """
     if wanted:
         os.environ["OMP_NUM_THREADS"] = str(wanted)  # of libraries and processes to come
-        for library in waiting.libraries():
-            ctypes.CDLL(library).omp_set_num_threads(wanted)
+        tell(wanted)
     watch()
 
 
