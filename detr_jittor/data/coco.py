@@ -3,10 +3,12 @@
 N pictures, M objects in all, T objects in one picture.
 """
 
+import copy
 import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,16 @@ class CocoIndex:
         """What AP is measured against."""
         return self
 
+    def relabelled(self, classes: Classes) -> "CocoIndex":
+        """The same dataset with the labels that `classes` gives to its names, all of which it must know."""
+        label_of = classes.labels_for(self.classes)
+        if all(new == old for old, new in label_of.items()) and classes.num_classes == self.classes.num_classes:
+            return self
+        index = copy.copy(self)
+        index._objects = with_labels(self._objects, label_of)
+        index.classes = self.classes.renumbered(label_of, classes)
+        return index
+
     def first(self, count: int) -> "CocoIndex":
         """The dataset with its first `count` pictures only, or all of them where there are less."""
         starts = self._starts[:count + 1]
@@ -105,6 +117,13 @@ class CocoIndex:
         """
         with garbage_kept():
             return read_index(Path(annotation_file), Path(image_folder), masks)
+
+
+def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
+    """The same objects with other labels [T]."""
+    table = np.arange(max(label_of, default=-1) + 1)
+    table[list(label_of)] = list(label_of.values())
+    return replace(objects, labels=table[objects.labels])
 
 
 @contextmanager
@@ -178,13 +197,36 @@ def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
         raise DetrError(f"{file}: no such file.", layout)
     if not folder.is_dir():
         raise DetrError(f"{folder}: no such folder.", layout)
-    return CocoIndex.read(file, folder, masks)
+    return with_crowds(CocoIndex.read(file, folder, masks), data.crowds)
 
 
-def check_same_classes(train: CocoIndex, val: CocoIndex) -> None:
-    """Errors: DetrError if the two do not name the same categories, so that labels would change their meaning."""
-    if train.classes != val.classes:
-        ours, theirs = (set(zip(i.classes.category_ids, i.classes.names)) for i in (train, val))
-        differing = listed([f"{number} ({name})" for number, name in sorted(ours ^ theirs)])
-        raise DetrError(f"{train.name} and {val.name} differ in category {differing}.",
-                        "Give both files the same categories.")
+def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
+    """The dataset with its crowds as `--crowds` says; what becomes of many of them is remarked."""
+    objects = index.objects
+    count, total = int(objects.iscrowd.sum()), len(objects)
+    if choice == "objects" and count:
+        index._objects = replace(objects, iscrowd=np.zeros(total, bool))
+        index.remarks.append(f"{count} crowds are taken as objects")
+    elif 2 * count > total:
+        index.remarks.append(f"{count} of {total} objects are crowds (iscrowd 1), which are neither trained on nor "
+                             "measured; if each is one object, pass --crowds objects")
+    return index
+
+
+def open_splits(data: DataConfig, masks: bool = False) -> tuple[CocoIndex, CocoIndex]:
+    """Both splits, the validation one with the labels of the training one. Errors: as `open_split` and `alike`."""
+    train, val = (open_split(data, split, masks) for split in ("train", "val"))
+    return train, alike(train, val)
+
+
+def alike(train: CocoIndex, val: CocoIndex) -> CocoIndex:
+    """The validation split with the labels that the training split gives its classes, which are matched by name.
+
+    It may name fewer classes, and under other ids. Errors: DetrError for a name that the training split lacks.
+    """
+    known = train.classes.labels_for(val.classes)
+    if unknown := [f"{number} ({name})" for number, name, label in zip(
+            val.classes.category_ids, val.classes.names, val.classes.labels) if label not in known]:
+        raise DetrError(f"{val.name} has category {listed(unknown)}, of which {train.name} knows no such name.",
+                        "Give both files the same names.")
+    return val.relabelled(train.classes)
