@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detr_jittor.checkpoint.architecture import num_classes, options_of
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError, is_unicode
 from detr_jittor.types import Classes
 

@@ -1,4 +1,4 @@
-"""What wrappers put before the names of weights: `module.` (DataParallel), `model.` (Lightning), `_orig_mod.` (compile)."""
+"""What wrappers put before the names of weights: DataParallel `module.`, Lightning `model.`, compile `_orig_mod.`."""
 
 from collections import Counter
 

@@ -2,7 +2,7 @@
 
 import re
 
-from detr_jittor.config import LossConfig
+from detr_jittor.config.options import LossConfig
 from detr_jittor.types import Batch
 
 BY_OBJECT = "class_error_by_object"

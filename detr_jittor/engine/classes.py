@@ -4,7 +4,7 @@ from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.architecture import guessed_classes, num_classes
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import is_official, weights_path
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes

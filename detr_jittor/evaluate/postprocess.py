@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from detr_jittor import boxes
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.segmentation import instance_masks, padded_size
+from detr_jittor.twin import boxes
 from detr_jittor.types import Detections, Outputs, Target
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from detr_jittor.interpolation import linear, nearest
+from detr_jittor.twin.interpolation import linear, nearest
 from detr_jittor.types import Classes, Outputs, Target
 
 THRESHOLD = 0.85  # a panoptic segment's score is above this
