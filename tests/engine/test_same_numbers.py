@@ -13,6 +13,9 @@ from detr_jittor import engine
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
 from detr_jittor.data.coco import open_split
+from detr_jittor.data.decode import read_image
+from detr_jittor.data.loader import Loader
+from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 
@@ -205,16 +208,37 @@ def test_most_objects_crowds(coco, config):
     assert any(remark.startswith("6 of 11 objects are crowds") for remark in remarks)
 
 
-@pytest.mark.parametrize("turn", [2, 3, 4])
-def test_pictures_that_a_camera_noted_as_turned(trained, coco, turn):
-    """Annotated upright, saved turned and noted so: the same pixels, so the same numbers."""
-    config, file, before = trained
-    back = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM}[turn]
-    for path in (coco / "val2017").iterdir():
-        exif = Image.Exif()
-        exif[0x0112] = turn
-        Image.open(path).transpose(back).save(path, exif=exif)
-    assert engine.evaluate(config.replace(resume=file, output_dir="")).bbox.stats == before.bbox.stats
+BACK = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270}
+
+
+@pytest.mark.parametrize("turn", BACK)
+def test_pictures_that_a_camera_noted_as_turned(config, coco, turn):
+    """Annotated upright, saved turned and noted so: training, evaluation and prediction see the same pixels."""
+    index, batches, pixels = open_split(config.data, "val"), {}, {}
+    for when in ("before", "after"):
+        for train in (True, False):
+            loader = Loader(index, config.data, 2, train, seed=1)
+            batches[when, train] = [batch.images.tobytes() for batch in loader.epoch()]
+        pixels[when] = [read_image(image.path).tobytes() for image in index.images]  # as `predict` reads
+        for image in index.images:
+            exif = Image.Exif()
+            exif[0x0112] = turn
+            Image.open(image.path).transpose(BACK[turn]).save(image.path, exif=exif)
+    assert pixels["after"] == pixels["before"] and len(set(pixels["before"])) == 4
+    assert batches["after", True] == batches["before", True] and batches["after", False] == batches["before", False]
+
+
+def test_names_decide_below_a_mask_head(trained, coco):
+    """The detector of --frozen_weights."""
+    config, file, _ = trained
+    config = config.replace(frozen_weights=file, masks=True)
+    before = open_split(config.data, "train")
+    change(coco, SAME_NAMES["swapped"])
+    data = open_split(config.data, "train")
+    assert not np.array_equal(data.objects.labels, before.objects.labels)
+    assert np.array_equal(in_its_labels(config, None, data).objects.labels, before.objects.labels)
 
 
 def test_an_evaluation_without_any_picture_is_an_error(trained, coco, capsys):
