@@ -161,7 +161,7 @@ def test_published_names_and_addresses(fetched, wanted):
 
 @pytest.mark.parametrize("wanted", ["https://example.org/detr.pth", SERVER + "other.pth", "s3://bucket/a.pth"])
 def test_other_addresses(fetched, wanted):
-    with pytest.raises(DetrError, match="only the published models are fetched from their addresses. Download it"):
+    with pytest.raises(DetrError, match="only the published models are fetched from their addresses"):
         weights_path(wanted)
     assert fetched == []
 
@@ -170,11 +170,11 @@ def test_folders(tmp_path):
     file = written(tmp_path / "theirs", weights(), theirs())
     assert weights_path(str(file.parent)) == file
     (tmp_path / "run").mkdir()
-    with pytest.raises(DetrError, match="run: is a folder that holds no weights. Pass a file, or a folder with model"):
+    with pytest.raises(DetrError, match="run: is a folder that holds no weights"):
         weights_path(str(tmp_path / "run"))
     for name in ("checkpoint.pkl", "best.pkl"):
         (tmp_path / "run" / name).touch()
-    with pytest.raises(DetrError, match="run: is a folder that holds best.pkl, checkpoint.pkl. Pass a file"):
+    with pytest.raises(DetrError, match=r"run: is a folder that holds best\.pkl, checkpoint"):
         weights_path(str(tmp_path / "run"))
 
 
