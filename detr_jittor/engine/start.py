@@ -165,7 +165,7 @@ def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimize
     try:
         twin.load(state)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None
 
 
 def load_frozen(twin: Twin, file: str | Path) -> None:
@@ -176,4 +176,4 @@ def load_frozen(twin: Twin, file: str | Path) -> None:
     try:
         twin.load(State({**detector, **head}, {}))
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None

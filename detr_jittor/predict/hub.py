@@ -102,4 +102,4 @@ def published(name: str, pretrained: bool, num_classes: int, framework: str) -> 
     try:
         return Predictor(checkpoint, config, file)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.mend) from None
+        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.fix) from None
