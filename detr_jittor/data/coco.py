@@ -4,23 +4,16 @@ N pictures, M objects in all, T objects in one picture.
 """
 
 import copy
-import gc
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config.options import DataConfig
+from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records, is_id
-from detr_jittor.data.faults import DatasetError, Fault, listed
+from detr_jittor.data.faults import DatasetError, Fault
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects
-from detr_jittor.errors import DetrError
 from detr_jittor.types import Classes
-
-FORMAT = "Pass an annotation file in COCO's format."
 
 
 class CocoIndex:
@@ -72,10 +65,20 @@ class CocoIndex:
         label_of = classes.labels_for(self.classes)
         if all(new == old for old, new in label_of.items()) and classes.num_classes == self.classes.num_classes:
             return self
-        index = copy.copy(self)
-        index._objects = with_labels(self._objects, label_of)
+        index = self.with_objects(with_labels(self._objects, label_of))
         index.classes = self.classes.renumbered(label_of, classes)
         return index
+
+    def with_objects(self, objects: Annotations) -> "CocoIndex":
+        """The same dataset with other objects [M] in place of its own, picture by picture as they are."""
+        index = copy.copy(self)
+        index._objects = objects
+        return index
+
+    @property
+    def panoptic_truth(self) -> tuple[Path, Path] | None:
+        """What panoptic quality is measured against, (annotation file, folder of segments), or None if it is not."""
+        return None
 
     def first(self, count: int) -> "CocoIndex":
         """The dataset with its first `count` pictures only, or all of them where there are less."""
@@ -126,18 +129,6 @@ def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
     return replace(objects, labels=table[objects.labels])
 
 
-@contextmanager
-def garbage_kept() -> Iterator[None]:
-    """No garbage collection: among millions of small objects it costs a third of the time and finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIndex:
     content = read_json(annotation_file)
     faults: list[Fault] = []
@@ -155,78 +146,3 @@ def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIn
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(len(images) + 1))
     return CocoIndex(annotation_file.stem, classes, images, columns_of_objects.rows(order), starts, remarks)
-
-
-def read_json(path: Path) -> dict:
-    """The three lists of a COCO file. Errors: DetrError if it cannot be read or is no COCO file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DetrError(f"{path}: cannot be read ({error.strerror}).", FORMAT) from None
-    except (ValueError, RecursionError) as error:
-        raise DetrError(f"{path}: not valid JSON ({error}).", FORMAT) from None
-    if type(content) is not dict:
-        raise DetrError(f"{path}: not a JSON object.", FORMAT)
-    wrong = [key for key in ("images", "annotations", "categories") if type(content.get(key)) is not list]
-    if wrong:
-        raise DetrError(f"{path}: no list of {' and none of '.join(wrong)}.", FORMAT)
-    return content
-
-
-def empty_lists(content: dict) -> list[Fault]:
-    return [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
-
-
-def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
-    """The "train" or "val" split of the dataset that the options name, in COCO's layout or its panoptic one.
-
-    Errors: DatasetError with all faults; DetrError if a file or folder is missing.
-    """
-    if data.dataset_file == "coco_panoptic":
-        from detr_jittor.data.panoptic import open_panoptic  # here, because it builds on this file
-
-        return open_panoptic(data, split, masks)
-    if not data.coco_path:
-        raise DetrError("no dataset is given.", "Pass --coco_path FOLDER.")
-    root = Path(data.coco_path)
-    file, folder = root / "annotations" / f"instances_{split}2017.json", root / f"{split}2017"
-    layout = f"--coco_path takes a folder with annotations/{file.name} and {folder.name}/."
-    if not root.is_dir():
-        raise DetrError(f"{root}: no such folder.", layout)
-    if not file.is_file():
-        raise DetrError(f"{file}: no such file.", layout)
-    if not folder.is_dir():
-        raise DetrError(f"{folder}: no such folder.", layout)
-    return with_crowds(CocoIndex.read(file, folder, masks), data.crowds)
-
-
-def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
-    """The dataset with its crowds as `--crowds` says; what becomes of many of them is remarked."""
-    objects = index.objects
-    count, total = int(objects.iscrowd.sum()), len(objects)
-    if choice == "objects" and count:
-        index._objects = replace(objects, iscrowd=np.zeros(total, bool))
-        index.remarks.append(f"{count} crowds are taken as objects")
-    elif 2 * count > total:
-        index.remarks.append(f"{count} of {total} objects are crowds (iscrowd 1), which are neither trained on nor "
-                             "measured; if each is one object, pass --crowds objects")
-    return index
-
-
-def open_splits(data: DataConfig, masks: bool = False) -> tuple[CocoIndex, CocoIndex]:
-    """Both splits, the validation one with the labels of the training one. Errors: as `open_split` and `alike`."""
-    train, val = (open_split(data, split, masks) for split in ("train", "val"))
-    return train, alike(train, val)
-
-
-def alike(train: CocoIndex, val: CocoIndex) -> CocoIndex:
-    """The validation split with the labels that the training split gives its classes, which are matched by name.
-
-    It may name fewer classes, and under other ids. Errors: DetrError for a name that the training split lacks.
-    """
-    known = train.classes.labels_for(val.classes)
-    if unknown := [f"{number} ({name})" for number, name, label in zip(
-            val.classes.category_ids, val.classes.names, val.classes.labels) if label not in known]:
-        raise DetrError(f"{val.name} has category {listed(unknown)}, of which {train.name} knows no such name.",
-                        "Give both files the same names.")
-    return val.relabelled(train.classes)

@@ -12,9 +12,9 @@ from test_training import same_run
 from detr_jittor import engine
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
 from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
