@@ -76,8 +76,8 @@ def check_learnable(data: CocoIndex, remove_difficult: bool = False) -> None:
     if remove_difficult:
         learned &= ~objects.difficult
     if not learned.any():
-        what, mend = nothing_of(data)
-        raise DetrError(f"{data.name}.json: there is nothing to train on: {what}.", mend)
+        what, fix = nothing_of(data)
+        raise DetrError(f"{data.name}.json: there is nothing to train on: {what}.", fix)
 
 
 def nothing_of(data: CocoIndex) -> tuple[str, str]:
@@ -95,8 +95,8 @@ def nothing_of(data: CocoIndex) -> tuple[str, str]:
 def tell_unmeasured(data: CocoIndex) -> None:
     """Warn of a dataset that AP cannot be measured on."""
     if data.objects.iscrowd.all():
-        what, mend = nothing_of(data)
-        print(f"warning: {data.name}.json: there is nothing to measure, so AP stays \"-\": {what}. {mend}",
+        what, fix = nothing_of(data)
+        print(f"warning: {data.name}.json: there is nothing to measure, so AP stays \"-\": {what}. {fix}",
               file=sys.stderr)
 
 

@@ -77,13 +77,13 @@ def test_arrays_of_other_shapes_are_not_counted():
         "a.pth: 2 of 3 arrays are taken over")
 
 
-@pytest.mark.parametrize("names, mend", [(["encoder.weight"], "Pass the weights of a DETR."),
+@pytest.mark.parametrize("names, fix", [(["encoder.weight"], "Pass the weights of a DETR."),
                                          (["layer1.0.conv1.weight"], "pass --backbone_weights")])
-def test_weights_of_another_model(names, mend):
+def test_weights_of_another_model(names, fix):
     strange = {name: np.zeros(3, np.float32) for name in names}
     with pytest.raises(DetrError, match="none of its 1 arrays is one of this model's") as error:
         fitted("a.pth", Checkpoint(State(strange, {})), model(4), OURS)
-    assert mend in str(error.value)
+    assert fix in str(error.value)
 
 
 def test_as_many_other_classes_are_other_classes():
