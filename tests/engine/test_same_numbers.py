@@ -16,7 +16,7 @@ from detr_jittor.data.loader import Loader
 from detr_jittor.data.splits import open_split
 from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.evaluate import evaluate
-from detr_jittor.engine.start import Start
+from detr_jittor.engine.start import find_start
 from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
@@ -240,7 +240,7 @@ def test_names_decide_below_a_mask_head(trained, coco):
     change(coco, SAME_NAMES["swapped"])
     data = open_split(config.data, "train")
     assert not np.array_equal(data.objects.labels, before.objects.labels)
-    assert np.array_equal(in_its_labels(config, Start(), data).objects.labels, before.objects.labels)
+    assert np.array_equal(in_its_labels(config, find_start(config.replace(masks=True)), data).objects.labels, before.objects.labels)
 
 
 def test_an_evaluation_without_any_picture_is_an_error(trained, coco, capsys):
