@@ -1,6 +1,7 @@
 """What travels between the rooms, with shapes. NumPy only.
 
-B batch, H and W the padded height and width, T objects in a picture, Q queries, C classes, L decoder layers.
+B batch, H and W the padded height and width, T objects and K segments in a picture, Q queries, C classes, L decoder
+layers.
 """
 
 from dataclasses import dataclass, field
@@ -62,6 +63,15 @@ class Detections:
     boxes: np.ndarray  # [N, 4] float32, (x1, y1, x2, y2) in pixels
     masks: np.ndarray | None = None  # [N, H, W] bool, at the size on disk
     queries: np.ndarray | None = None  # [N] int64, the query that each comes from
+
+
+@dataclass
+class Segmentation:
+    """One segment a pixel of a picture, at the picture's size on disk. Segment k has the number k + 1."""
+
+    numbers: np.ndarray  # [H, W] int64, 0 where there is no segment
+    labels: np.ndarray  # [K] int64, class numbers; no label of stuff twice
+    scores: np.ndarray  # [K] float32
 
 
 @dataclass

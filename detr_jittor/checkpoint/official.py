@@ -63,7 +63,7 @@ def official_file(name: str) -> Path:
         try:
             return fetch(SERVER + file)
         except DetrError as error:
-            raise DetrError(error.what, f"{error.mend} Or name a file or its folder in {INSTEAD}.") from None
+            raise DetrError(error.what, f"{error.fix} Or name a file or its folder in {INSTEAD}.") from None
     path = Path(instead)
     if path.is_dir():
         path = path / file

@@ -16,8 +16,8 @@ from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.splits import open_split
 from detr_jittor.engine.start import resolve
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import make_folder, write_whole

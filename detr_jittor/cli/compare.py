@@ -7,13 +7,14 @@ from pathlib import Path
 from detr_jittor.cli.options import add_config_arguments, given
 from detr_jittor.compare.comparison import Comparison
 from detr_jittor.compare.conditions import find_conditions, keep_conditions
-from detr_jittor.compare.protocol import FRAMEWORKS, Pairs, paired, read_run
+from detr_jittor.compare.protocol import Pairs, paired, read_run
 from detr_jittor.compare.report import write_comparison
 from detr_jittor.compare.runs import run_folder, run_twins
 from detr_jittor.config.check import check
-from detr_jittor.config.options import Config, read_config
+from detr_jittor.config.options import FRAMEWORKS, Config, read_config
 from detr_jittor.config.presets import PRESETS
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.splits import check_same_classes, open_split
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import resolve
 from detr_jittor.errors import DetrError

@@ -40,4 +40,4 @@ def renamed(source: str, checkpoint: Checkpoint) -> Checkpoint:
     try:
         return Checkpoint(State(to_transformers(checkpoint.state.averaged), {}))
     except DetrError as error:
-        raise DetrError(f"{source}: {error.what}", error.mend) from None
+        raise DetrError(f"{source}: {error.what}", error.fix) from None

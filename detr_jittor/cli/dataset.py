@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.config.options import Config, DataConfig
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import unused
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.splits import check_same_classes, open_split
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.twin.seeding import generator
 

@@ -12,7 +12,7 @@ from PIL import Image
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import weights_path
 from detr_jittor.checkpoint.store import load
-from detr_jittor.config.options import Config
+from detr_jittor.config.options import FRAMEWORKS, Config
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.data.panoptic import is_thing
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw too where the model looks: for each object, and from points of the picture")
     parser.add_argument("--points", nargs="+", metavar="X,Y", type=point,
                         help="these points, in pixels of the picture (default: the middles of the best objects)")
-    parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
     parser.add_argument("--min_size", type=int, help="short side of the pictures (default: the checkpoint's)")
     parser.add_argument("--max_size", type=int, help="longest side of the pictures (default: the checkpoint's)")

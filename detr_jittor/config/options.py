@@ -13,6 +13,7 @@ from pathlib import Path
 
 from detr_jittor.errors import DetrError, is_unicode
 
+FRAMEWORKS = ("jittor", "pytorch")
 LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
 
 
@@ -102,7 +103,7 @@ class DataConfig:
 class RunConfig:
     """the run"""
 
-    framework: str = option("jittor", "which twin runs (added)", ("jittor", "pytorch"))
+    framework: str = option("jittor", "which twin runs (added)", FRAMEWORKS)
     output_dir: str = option("", "folder for logs and checkpoints; none: nothing is written")
     device: str = option("auto", "cpu, cuda, or auto: the GPU where the framework can use one")
     seed: int = option(42, "seed of everything random")

@@ -12,7 +12,8 @@ import numpy as np
 
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data import columns
-from detr_jittor.data.coco import CocoIndex, empty_lists, garbage_kept, read_json
+from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
+from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.columns import Records
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.data.masks import run_lengths, segmentation_masks
@@ -61,6 +62,11 @@ class PanopticIndex(CocoIndex):
                 return instances
         print(f"{file}: has not the pictures and things of {self.name}, so AP is measured against the segments there.")
         return self.things(classes)
+
+    @property
+    def panoptic_truth(self) -> tuple[Path, Path]:
+        """What panoptic quality is measured against: (annotation file, folder of segments)."""
+        return self.layout.annotations, self.layout.segments
 
     def classes_of_things(self) -> Classes:
         categories = zip(self.classes.category_ids, self.classes.names)

@@ -6,8 +6,8 @@ from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import check_same_classes, open_split
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import check_same_classes, open_split
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
@@ -15,7 +15,8 @@ from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_check
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import visible
 from detr_jittor.evaluate.results import Results
-from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.processes import Processes, check_same_start, together
 
 

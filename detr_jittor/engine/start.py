@@ -12,7 +12,8 @@ from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.transfer import fitted, trained_parts
 from detr_jittor.errors import DetrError
-from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Classes, State
 
@@ -164,7 +165,7 @@ def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimize
     try:
         twin.load(state)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None
 
 
 def load_frozen(twin: Twin, file: str | Path) -> None:
@@ -175,4 +176,4 @@ def load_frozen(twin: Twin, file: str | Path) -> None:
     try:
         twin.load(State({**detector, **head}, {}))
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None

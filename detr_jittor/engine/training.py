@@ -197,7 +197,7 @@ class Training:
         try:
             self.bad_images.add([reason for _, reasons, _ in told for reason in reasons])
         except DetrError as error:
-            raise SharedError(error.what, error.mend) from None
+            raise SharedError(error.what, error.fix) from None
         return all(yes for *_, yes in told)
 
     def train_batch(self, batch: Batch, epoch: int) -> None:
@@ -207,7 +207,7 @@ class Training:
         try:
             losses = self.twin.train_step(batch, seed, factor)
         except DetrError as error:
-            raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.mend) from None
+            raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.fix) from None
         for name in ("loss", "grad_norm"):
             if not math.isfinite(losses[name]):
                 what = {"loss": "the loss", "grad_norm": "the gradient's norm"}[name]

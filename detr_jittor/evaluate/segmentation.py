@@ -4,26 +4,15 @@ Q queries, C classes, K segments, h and w the size of the mask logits. A picture
 that after the transforms, and that padded to the batch, which is what the mask logits cover.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
 from detr_jittor.data.panoptic import is_thing
 from detr_jittor.twin.interpolation import linear, nearest
-from detr_jittor.types import Outputs, Target
+from detr_jittor.types import Outputs, Segmentation, Target
 
 THRESHOLD = 0.85  # a panoptic segment's score is above this
 SMALLEST = 4  # pixels: segments of at most this area are dropped
-
-
-@dataclass
-class Segmentation:
-    """One segment a pixel, at the picture's size on disk. Segment k has the number k + 1."""
-
-    numbers: np.ndarray  # [H, W] int64, 0 where there is no segment
-    labels: np.ndarray  # [K] int64, class numbers; no label of stuff twice
-    scores: np.ndarray  # [K] float32
 
 
 def padded_size(targets: list[Target]) -> tuple[int, int]:

@@ -69,7 +69,7 @@ def test_kernels_of_both_twins_compute_the_same():
     from detr_jittor.jt import kernels as jittor
 
     assert jittor.use() == "oneDNN"
-    ours, theirs = (kernels.calls(f"detr_jittor.{package}", dropout=0.0) for package in ("jt", "pt"))
+    ours, theirs = (kernels.calls(framework, dropout=0.0) for framework in ("jittor", "pytorch"))
     for case in kernels.CASES:
         pairs = list(zip(ours[case.name](), theirs[case.name](), strict=True))
         shapes = [case.output, *case.inputs]

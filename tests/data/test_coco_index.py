@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.splits import check_same_classes, open_split
 from detr_jittor.errors import DetrError
 
 

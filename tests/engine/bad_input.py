@@ -1,7 +1,7 @@
 """Bad input, made by code: pictures and annotation files, each with what it gets.
 
 read: it is used. left out: the picture is left out, named and counted, and the run goes on. refused: the run does not
-start; one line names the file, the record and the mend. docs/reliability.md has the same table.
+start; one line names the file, the record and the fix. docs/reliability.md has the same table.
 """
 
 import io

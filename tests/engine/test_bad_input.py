@@ -12,7 +12,7 @@ from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
+from detr_jittor.data.splits import open_split
 from detr_jittor.twin.matching import match
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -10,7 +10,7 @@ from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import save
 from detr_jittor.config.options import Config
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.types import Classes, State
 
 CLASSES = Classes.of_categories([{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}])

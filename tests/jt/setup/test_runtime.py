@@ -1,4 +1,4 @@
-"""How Jittor is started: what it is told, what is mended and what ends in one clear error.
+"""How Jittor is started: what it is told, what is fixed and what ends in one clear error.
 
 Jittor itself is replaced by a stub that writes down what it sees; one test at the end starts the real one.
 """
