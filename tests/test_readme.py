@@ -13,8 +13,8 @@ import pytest
 from panoptic_set import write_panoptic_set
 from test_docs import ENGLISH, read
 
-from detr_jittor import __main__ as program
 from detr_jittor.checkpoint.official import OFFICIAL
+from detr_jittor.cli import commands as program
 from detr_jittor.cli.options import config_of
 from detr_jittor.config.check import check
 from detr_jittor.data.demo import write_demo_set
