@@ -79,7 +79,7 @@ def picture(args: argparse.Namespace) -> Path:
 def outputs_of(model: Official, checkpoint: Checkpoint, file: Path, image: Path, framework: str,
                device: str) -> Outputs:
     """What a twin says of the picture. Errors: DetrError if the weights do not fit or it cannot be read."""
-    pixels = read_image(image, upright=True)
+    pixels = read_image(image)
     predictor = Predictor(checkpoint, model.config.replace(framework=framework, device=device), file)
     return predictor.twin.predict(batch_of(pixels, predictor.recipe))
 

@@ -69,6 +69,8 @@ def training_rules(config: Config):
            "--set_cost_class, --set_cost_bbox and --set_cost_giou are all 0.", "The matching needs one of them.")
     yield (d.dataset_file == "coco_panoptic" and not d.coco_panoptic_path,
            "--dataset_file coco_panoptic needs a --coco_panoptic_path.", "Pass the folder of the panoptic pictures.")
+    yield (d.dataset_file == "coco_panoptic" and d.crowds != "ignore",
+           "--crowds goes with --dataset_file coco only: panoptic crowds are objects already.", "Leave it out.")
     yield (d.dataset_file == "coco_panoptic" and config.run.eval_train > 0,
            "--eval_train goes with --dataset_file coco only.", "Leave it out.")
 

@@ -90,6 +90,8 @@ class DataConfig:
     dataset_file: str = option("coco", "kind of dataset", ("coco", "coco_panoptic"))
     coco_path: str | None = option(None, "folder with annotations/, train2017/ and val2017/")
     coco_panoptic_path: str | None = option(None, "folder with the panoptic annotations and pictures")
+    crowds: str = option("ignore", "objects marked iscrowd: ignore them in training, as the reference code does, or "
+                         "take them as objects (added)", ("ignore", "objects"))
     remove_difficult: bool = option(False, "leave out objects that are marked difficult")
     min_size: int = option(800, "short side of the pictures; the scales of training shrink with it (added)")
     max_size: int = option(1333, "longest side of the pictures (added)")

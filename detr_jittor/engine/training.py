@@ -123,6 +123,9 @@ class Training:
     def one_epoch(self) -> bool:
         """Train on the rest of an epoch, evaluate if it is time to, log and save. Returns: false if interrupted."""
         self.train_batches()
+        if self.batches == len(self.train_loader) and "loss" not in self.averages.sums:
+            raise SharedError(f"epoch {self.epoch + 1}: not one batch had pictures that could be read, so nothing was "
+                              "learned.", "Look at what is said of them above.")
         due = self.evaluation_is_due()
         if due or self.stopped:
             self.save()  # evaluation can fail, or take long
