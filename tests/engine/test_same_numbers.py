@@ -240,7 +240,8 @@ def test_names_decide_below_a_mask_head(trained, coco):
     change(coco, SAME_NAMES["swapped"])
     data = open_split(config.data, "train")
     assert not np.array_equal(data.objects.labels, before.objects.labels)
-    assert np.array_equal(in_its_labels(config, find_start(config.replace(masks=True)), data).objects.labels, before.objects.labels)
+    start = find_start(config.replace(masks=True))
+    assert np.array_equal(in_its_labels(config, start, data).objects.labels, before.objects.labels)
 
 
 def test_an_evaluation_without_any_picture_is_an_error(trained, coco, capsys):
