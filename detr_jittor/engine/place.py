@@ -3,6 +3,7 @@
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config
 from detr_jittor.engine.averages import Averages
+from detr_jittor.errors import SharedError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.types import Classes, State
 
@@ -72,6 +73,12 @@ class Place:
         """Args: seconds: those of waiting for the batch, and those of the step with them."""
         self.step, self.batches = self.step + 1, self.batches + 1
         self.averages.add({"data_time": data_time, "step_time": step_time})
+
+    def check_learned(self) -> None:
+        """Errors: SharedError if the epoch has come to its end without a single step."""
+        if self.batches == self.epoch_length and "loss" not in self.averages.sums:
+            raise SharedError(f"epoch {self.epoch + 1}: not one batch had pictures that could be read, so nothing was "
+                              "learned.", "Look at what is said of them above.")
 
     def after_evaluation(self, results: Results) -> bool:
         """Returns: whether this is the best AP so far."""

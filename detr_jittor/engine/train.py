@@ -82,6 +82,7 @@ def epochs(run: Run) -> int:
                         saving.save()
                 else:
                     agreed.between_steps()
+                    place.check_learned()
             due = place.evaluation_is_due
             if due or agreed.stopped:
                 saving.save()  # evaluation can fail, or take long
