@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detr_jittor.checkpoint.architecture import told
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.checkpoint.official import weights_path
-from detr_jittor.checkpoint.store import load
 from detr_jittor.config.options import FRAMEWORKS, Config
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
-from detr_jittor.data.panoptic import is_thing
 from detr_jittor.data.segments import write_segments
+from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predict.predictor import Predictor, settings
-from detr_jittor.predict.video import Film, FilmWriter
+from detr_jittor.predict.video import Video, VideoWriter
 from detr_jittor.report.attention import draw_objects, draw_points
 from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.progress import Progress
@@ -35,7 +34,7 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
-    parser.add_argument("--video", metavar="FILE", help="film, in place of pictures (needs the package av)")
+    parser.add_argument("--video", metavar="FILE", help="video, in place of pictures (needs the package av)")
     parser.add_argument("--resume", "--weights", required=True, metavar="CKPT",
                         help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
@@ -66,18 +65,20 @@ def run(args: argparse.Namespace) -> int:
     with writing(f"{folder}:"):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
-    film = Film(args.video) if args.video else None
-    args.resume = str(weights_path(args.resume))
-    checkpoint = load(args.resume)
+    video = Video(args.video) if args.video else None
+    args.resume, checkpoint = opened(args.resume)
+    if not args.config:
+        for sentence in told(checkpoint, args.resume):
+            print(sentence)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
-    if film:
-        records = [predict_film(predictor, film, drawings[0], args.threshold)]
+    if video:
+        records = [predict_video(predictor, video, drawings[0], args.threshold)]
     else:
         records = predict_pictures(predictor, files, drawings, args)
     with writing(f"{folder}:"):
         text = json.dumps(records, indent=1, ensure_ascii=False)
         (folder / "predictions.json").write_text(text, "utf-8", "backslashreplace")  # which is JSON's own escape
-    print(f"{len(records)} {'film' if film else 'pictures'} drawn in {folder}, what was found in "
+    print(f"{len(records)} {'video' if video else 'pictures'} drawn in {folder}, what was found in "
           f"{folder / 'predictions.json'}")
     if len(records) < len(files):
         print(f"{len(files) - len(records)} of {len(files)} pictures could not be read")
@@ -89,7 +90,7 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
     records = []
     for file, drawing in zip(files, drawings):
         try:
-            pixels = read_image(file, upright=True)
+            pixels = read_image(file)
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
@@ -109,15 +110,15 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
     return records
 
 
-def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: float | None) -> dict:
-    """Draw a film, picture by picture. Returns: the record of predictions.json."""
-    record = {"file": str(film.path), "drawing": drawing.name, "pictures_a_second": round(float(film.rate), 3)}
+def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: float | None) -> dict:
+    """Draw a video, frame by frame. Returns: the record of predictions.json."""
+    record = {"file": str(video.path), "drawing": drawing.name, "pictures_a_second": round(float(video.rate), 3)}
     pictures, stopped = [], None
-    with (writing(f"{drawing.parent}:"), contextlib.closing(film),
-          contextlib.closing(FilmWriter(drawing, film.rate)) as out,
-          contextlib.closing(Progress(str(film.path), film.length)) as progress):
+    with (writing(f"{drawing.parent}:"), contextlib.closing(video),
+          contextlib.closing(VideoWriter(drawing, video.rate)) as out,
+          contextlib.closing(Progress(str(video.path), video.length)) as progress):
         try:
-            for seconds, pixels in film.pictures():
+            for seconds, pixels in video.pictures():
                 image, found, _ = find(predictor, pixels, threshold)
                 out.add(image)
                 record |= {"width": pixels.shape[1], "height": pixels.shape[0]}
@@ -126,10 +127,10 @@ def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: flo
         except DetrError as error:
             stopped = error
     if not pictures:
-        raise stopped or DetrError(f"{film.path}: holds no pictures.", "Pass another film.")
+        raise stopped or DetrError(f"{video.path}: holds no pictures.", "Pass another video.")
     if stopped:
         print(f"warning: {stopped}", file=sys.stderr)
-    print(f"{film.path}: {len(pictures)} pictures")
+    print(f"{video.path}: {len(pictures)} pictures")
     return {**record, "pictures": pictures}
 
 
@@ -221,7 +222,7 @@ def find_segments(predictor: Predictor, pixels: np.ndarray, threshold: float) ->
     category_of, name_of = predictor.classes.category_of(), predictor.classes.name_of()
     areas = np.bincount(found.numbers.ravel(), minlength=len(found.labels) + 1)[1:].tolist()
     segments = [{"id": k + 1, "category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
-                 "area": area, "isthing": int(is_thing(category_of[label]))}
+                 "area": area, "isthing": int(not predictor.classes.is_stuff(label))}
                 for k, (label, score, area) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), areas))]
     return draw_segmentation(Image.fromarray(pixels), found, name_of), {"segments": segments}, found.numbers
 

@@ -28,7 +28,7 @@ class ModelConfig:
     backbone: str = option("resnet50", "ResNet of the backbone", ("resnet18", "resnet34", "resnet50", "resnet101"))
     dilation: bool = option(False, "dilation instead of stride in the backbone's last stage (DC5)")
     backbone_norm: str = option("auto", "batch norm of the backbone: frozen, or trained for a backbone that starts "
-                                "from nothing; auto: frozen with weights, batch without (added)",
+                                "from scratch; auto: frozen with weights, batch without (added)",
                                 ("auto", "frozen", "batch"))
     backbone_stages: int = option(4, "stages of the ResNet that are used; 3 gives features of stride 16 (added)",
                                   (3, 4))
@@ -90,6 +90,8 @@ class DataConfig:
     dataset_file: str = option("coco", "kind of dataset", ("coco", "coco_panoptic"))
     coco_path: str | None = option(None, "folder with annotations/, train2017/ and val2017/")
     coco_panoptic_path: str | None = option(None, "folder with the panoptic annotations and pictures")
+    crowds: str = option("ignore", "objects marked iscrowd: ignore them in training, as the reference code does, or "
+                         "take them as objects (added)", ("ignore", "objects"))
     remove_difficult: bool = option(False, "leave out objects that are marked difficult")
     min_size: int = option(800, "short side of the pictures; the scales of training shrink with it (added)")
     max_size: int = option(1333, "longest side of the pictures (added)")

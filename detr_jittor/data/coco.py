@@ -3,6 +3,8 @@
 N pictures, M objects in all, T objects in one picture.
 """
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,21 @@ class CocoIndex:
         """What AP is measured against."""
         return self
 
+    def relabelled(self, classes: Classes) -> "CocoIndex":
+        """The same dataset with the labels that `classes` gives to its names, all of which it must know."""
+        label_of = classes.labels_for(self.classes)
+        if all(new == old for old, new in label_of.items()) and classes.num_classes == self.classes.num_classes:
+            return self
+        index = self.with_objects(with_labels(self._objects, label_of))
+        index.classes = self.classes.renumbered(label_of, classes)
+        return index
+
+    def with_objects(self, objects: Annotations) -> "CocoIndex":
+        """The same dataset with other objects [M] in place of its own, picture by picture as they are."""
+        index = copy.copy(self)
+        index._objects = objects
+        return index
+
     @property
     def panoptic_truth(self) -> tuple[Path, Path] | None:
         """What panoptic quality is measured against, (annotation file, folder of segments), or None if it is not."""
@@ -103,6 +120,13 @@ class CocoIndex:
         """
         with garbage_kept():
             return read_index(Path(annotation_file), Path(image_folder), masks)
+
+
+def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
+    """The same objects with other labels [T]."""
+    table = np.arange(max(label_of, default=-1) + 1)
+    table[list(label_of)] = list(label_of.values())
+    return replace(objects, labels=table[objects.labels])
 
 
 def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIndex:

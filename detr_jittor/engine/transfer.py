@@ -10,7 +10,7 @@ import numpy as np
 from detr_jittor.checkpoint.architecture import classes_of, num_classes
 from detr_jittor.checkpoint.backbone import OPTIONAL
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.errors import visible
+from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes, State
 
 HEAD = ("class_embed.weight", "class_embed.bias")
@@ -27,6 +27,8 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
 
     Returns: (state, what was kept and what was replaced, a line each). Keys that still do not fit are left in the
         state or absent from it, for the model's strict loader to list.
+
+    Errors: DetrError if nothing of the file fits the model.
     """
     given = {name.removeprefix("detr."): value for name, value in checkpoint.state.model.items()
              if not name.endswith(OPTIONAL)}
@@ -38,12 +40,21 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     remarks = []
     if rooms:
         remarks.append(f"{' and '.join(rooms)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
-    if HEAD[0] in given and HEAD[1] in given:
+    if not all(name in given for name in HEAD):
+        remarks.append("class head: not in the file, starts anew")
+        state |= {prefix + name: own[prefix + name] for name in HEAD}
+    else:
         kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, len(own[prefix + HEAD[0]]) - 1)
         remarks.append(remark)
         for name in HEAD if kept is not None else ():
             state[prefix + name] = with_rows(own[prefix + name], given[name], kept)
-    loaded = sum(state.get(name) is not value for name, value in own.items())
+    loaded = sum(name in state and state[name] is not value and state[name].shape == value.shape
+                 for name, value in own.items())
+    if not loaded:
+        backbone = " To start only the backbone from it, pass --backbone_weights." if "layer1.0.conv1.weight" in given \
+            else ""
+        raise DetrError(f"{file}: none of its {len(given)} arrays is one of this model's.",
+                        f"Pass the weights of a DETR.{backbone}")
     return State(state, {}), [f"{Path(file).name}: {loaded} of {len(own)} arrays are taken over", *remarks]
 
 
@@ -57,12 +68,11 @@ def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: 
     Classes match by their names, without regard to case.
     """
     theirs = classes_of(checkpoint)
-    if before == after and (theirs is None or {(x.casefold(), label) for x, label in zip(classes.names, classes.labels)}
-                            <= {(x.casefold(), label) for x, label in zip(theirs.names, theirs.labels)}):
+    if before == after and theirs is None:
+        return None, f"class head: kept, it has as many classes ({before}), of unknown names"
+    kept = {} if theirs is None else theirs.labels_for(classes)
+    if before == after and all(kept.get(label) == label for label in classes.labels):
         return None, f"class head: kept, the {before} classes are the same"
-    rows = {} if theirs is None else {name.casefold(): label for name, label in zip(theirs.names, theirs.labels)}
-    kept = {label: rows[name.casefold()] for name, label in zip(classes.names, classes.labels)
-            if name.casefold() in rows}
     new = [name for name, label in zip(classes.names, classes.labels) if label not in kept]
     parts = ["\"no object\" kept"]
     if kept:

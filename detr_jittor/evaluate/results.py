@@ -70,7 +70,7 @@ class Evaluator:
         self.segm = CocoEvaluator(truth, "segm") if masks else None
         self.panoptic = None
         if masks and (truth := index.panoptic_truth):
-            self.category_of = index.classes.category_of()
+            self.classes, self.category_of = index.classes, index.classes.category_of()
             self.temporary = None if folder else tempfile.TemporaryDirectory()
             self.panoptic = PanopticEvaluator(*truth, folder or self.temporary.name)
 
@@ -81,7 +81,7 @@ class Evaluator:
         if self.segm:
             self.segm.add(found)
         if self.panoptic:
-            for target, found in zip(targets, panoptic(outputs, targets, tuple(self.category_of))):
+            for target, found in zip(targets, panoptic(outputs, targets, self.classes)):
                 category_of = {k + 1: self.category_of[label] for k, label in enumerate(found.labels.tolist())}
                 self.panoptic.add(target.image_id, found.numbers, category_of)
 

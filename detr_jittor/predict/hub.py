@@ -84,7 +84,7 @@ def segmenter(name: str, pretrained: bool, num_classes: int, threshold: float, r
               framework: str):
     predictor = published(name, pretrained, num_classes, framework)
     predictor.threshold = threshold
-    postprocess = partial(panoptic, labels=predictor.classes.labels, threshold=threshold)
+    postprocess = partial(panoptic, classes=predictor.classes, threshold=threshold)
     return (predictor, postprocess) if return_postprocessor else predictor
 
 
@@ -102,4 +102,4 @@ def published(name: str, pretrained: bool, num_classes: int, framework: str) -> 
     try:
         return Predictor(checkpoint, config, file)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.mend) from None
+        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.fix) from None

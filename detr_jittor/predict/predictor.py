@@ -76,7 +76,7 @@ class Predictor:
         """
         batch = batch_of(pixels, self.recipe)
         threshold = self.threshold if threshold is None else threshold
-        return panoptic(self.twin.predict(batch), batch.targets, self.classes.labels, threshold)[0]
+        return panoptic(self.twin.predict(batch), batch.targets, self.classes, threshold)[0]
 
 
 def settings(checkpoint: Checkpoint, origin: str | Path, file: str | None) -> Config:

@@ -9,6 +9,8 @@ import pytest
 
 from detr_jittor.twin import processor
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,6 +13,8 @@ from detr_jittor.types import State
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 SMALL_TRANSFORMER = {"enc_layers": 1, "dec_layers": 2, "hidden_dim": 64, "nheads": 4, "dim_feedforward": 128,
                      "num_queries": 10, "dropout": 0.0, "backbone_norm": "frozen"}
 

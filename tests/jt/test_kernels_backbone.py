@@ -16,6 +16,8 @@ from detr_jittor.jt.kernels import fast, plain
 from detr_jittor.jt.kernels.fast.library import reference_primitives, run
 from detr_jittor.jt.setup.runtime import jt
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 rng = np.random.default_rng(3)
 

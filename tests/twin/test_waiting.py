@@ -9,6 +9,8 @@ import pytest
 
 from detr_jittor.twin import waiting
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CODE = """
 import statistics, subprocess, sys, time

@@ -21,7 +21,7 @@ from detr_jittor.twin import processor, threads, waiting
 
 
 def prepare() -> Plan:
-    """Decide how to start Jittor, place oneDNN and say what is mended. Errors: DetrError."""
+    """Decide how to start Jittor, place oneDNN and say what is fixed. Errors: DetrError."""
     processor.prepare()
     threads.prepare()
     plan = make_plan()
