@@ -53,9 +53,9 @@ class TwinTask(Task):
         self.steps = 0
 
     def identity(self) -> str:
-        slow = getattr(self.timing, "slow_layers", lambda: 0)()
+        slow = self.timing.reference_primitives()
         return (f"{self.twin.name} on {self.twin.device}, kernels: {self.twin.kernels}"
-                + f", {slow} of them oneDNN's reference code" * bool(slow))
+                + f", {slow} layers by oneDNN's reference code" * bool(slow))
 
     def take_weights(self) -> None:
         """Random weights with which activations stay near 1, the same in both twins."""

@@ -55,7 +55,8 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
     limits = [2 * LIMIT_SIDE**3 / seconds / 1e9 for seconds in benched.limits]
     conditions = {
         "command": f"detr-jittor {shlex.join(sys.argv[1:])}", "seconds": time.monotonic() - began,
-        "machine": {"cpu": processor.name(), "instructions": processor.instruction_set(), "threads": threads.count(), "system": platform.platform(terse=True)},
+        "machine": {"cpu": processor.name(), "instructions": processor.instruction_set(),
+                    "threads": threads.count(), "system": platform.platform(terse=True)},
         "versions": {name: version(name) for name in PACKAGES}, "model": config.flat(),
         "limit_gflops": limits and dict(zip(("median", "least", "most"), (median(limits), *spread(limits)))),
         "differences": benched.differences, "identities": benched.identities,

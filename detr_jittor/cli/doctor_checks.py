@@ -259,6 +259,6 @@ def known_fix(problem: str) -> str:
 
 CHECKS = {
     "Python": python, "Python headers": headers, "numpy": numpy, "C++ compiler": compiler, "OpenMP": openmp,
-    "libstdc++": libstdcxx, "CPU": cpu, "threads": computing_threads, "home": home, "disk": disk, "oneDNN": one_dnn, "GPU": gpu, "cutlass": cutlass,
-    "torch": torch, "environment": variables, "Jittor": jittor,
+    "libstdc++": libstdcxx, "CPU": cpu, "threads": computing_threads, "home": home, "disk": disk, "oneDNN": one_dnn,
+    "GPU": gpu, "cutlass": cutlass, "torch": torch, "environment": variables, "Jittor": jittor,
 }

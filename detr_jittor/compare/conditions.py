@@ -25,7 +25,8 @@ def find_conditions(coco_path: str, splits: dict[str, CocoIndex]) -> dict:
                     "annotations_sha256": digest(Path(coco_path) / "annotations" / f"instances_{split}2017.json")}
             for split, index in splits.items()}
     return {"data": data, "machine": {
-        "cpu": processor.name(), "instructions": processor.instruction_set(), "cores": len(os.sched_getaffinity(0)), "threads": threads.count(),
+        "cpu": processor.name(), "instructions": processor.instruction_set(),
+        "cores": len(os.sched_getaffinity(0)), "threads": threads.count(),
         "system": platform.platform(terse=True), "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES}}}
 

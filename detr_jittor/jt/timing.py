@@ -8,6 +8,7 @@ import numpy as np
 
 from detr_jittor.jt import kernels
 from detr_jittor.jt.capture import prepare
+from detr_jittor.jt.kernels import fast
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.twin.matching import match
@@ -23,6 +24,11 @@ def apply_setting(twin: JittorTwin, setting: str) -> None:
 def finish() -> None:
     """Wait until all that was asked for is computed."""
     jt.sync_all(True)
+
+
+def reference_primitives() -> int:
+    """Layers for whose shape the kernels have no quick code"""
+    return fast.reference_primitives() if kernels.serving is fast else 0
 
 
 def stages(twin: JittorTwin, batch: Batch, seed: int) -> dict[str, float]:

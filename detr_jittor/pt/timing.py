@@ -37,6 +37,11 @@ def finish() -> None:
         torch.cuda.synchronize()
 
 
+def reference_primitives() -> int:
+    """PyTorch does not tell."""
+    return 0
+
+
 def stages(twin: PyTorchTwin, batch: Batch, seed: int) -> dict[str, float]:
     """Seconds of each part of one training step. Each part waits for its results, as a step as a whole does not."""
     twin.model.train()
