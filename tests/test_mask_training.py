@@ -19,6 +19,8 @@ from detr_jittor.twin import seeding
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 COCO_MINI = Path(__file__).parents[2] / "shared" / "coco-mini"
 KINDS = [("coco", None), ("coco_panoptic", None)]
 KINDS += [(kind, COCO_MINI) for kind, _ in KINDS] * COCO_MINI.is_dir()

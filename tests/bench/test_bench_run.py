@@ -14,6 +14,8 @@ from detr_jittor.bench.rivals import JITTOR, RIVALS
 from detr_jittor.cli.bench import bench
 from detr_jittor.config.presets import DEMO
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
                training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,
                without_operators=False, kernel_rounds=1, run_rounds=0, demo_runs=False)

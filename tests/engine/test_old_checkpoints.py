@@ -10,6 +10,8 @@ import json
 import pytest
 from old_run import LOSSES, RUNS, continued, machine
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = 1e-6  # relative
 
 

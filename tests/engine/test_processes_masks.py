@@ -18,6 +18,8 @@ from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report.log import read_log
 from detr_jittor.types import State
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64  # of all pictures, since padding is each process's own
 
 

@@ -23,6 +23,8 @@ from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
 from detr_jittor.types import Classes
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
 PER_EPOCH, EPOCHS = 4, 3

@@ -27,6 +27,8 @@ import onnxruntime  # isort: skip  # noqa: F401 - a test of both never skips
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 COCO_MINI = Path(__file__).parents[3] / "shared" / "coco-mini"
 CLASSES = Classes.of_categories([{"id": 3, "name": "cat"}, {"id": 10, "name": "狗"}])
 TINY = SMALL.replace(backbone_stages=3, hidden_dim=16, nheads=2, dim_feedforward=16, enc_layers=1, dec_layers=1,
