@@ -9,9 +9,10 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint, config_of
+from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
 from detr_jittor.config.check import LARGEST, check
 from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.engine.start import FROZEN, RESUME
 from detr_jittor.errors import DetrError
 from detr_jittor.types import State
 
@@ -112,12 +113,12 @@ def test_a_checkpoint_describes_its_own_model(tmp_path):
                                framework="pytorch", resume="older.pkl", num_workers=0)
     file = str(tmp_path / "a.pkl")
     store.save(file, Checkpoint(State({"w": np.zeros(1, np.float32)}, {}), config=trained))
-    config, found = config_and_checkpoint(parsed("--resume", file, "--eval", "--batch_size", "4", "--epochs", "9"))
-    assert found[0] == file
+    config, start = config_and_start(parsed("--resume", file, "--eval", "--batch_size", "4", "--epochs", "9"))
+    assert (start.mode, start.file) == (RESUME, file)
     assert config == trained.replace(resume=file, eval=True, batch_size=4, epochs=9, output_dir="", framework="jittor",
                                      max_steps=None, num_workers=2)
     (tmp_path / "c.json").write_text("{}")
-    assert config_and_checkpoint(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
+    assert config_and_start(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
         Config().replace(resume=file)
 
 
@@ -127,8 +128,8 @@ def test_a_detector_describes_the_model_below_a_mask_head(tmp_path):
                                coco_path="P", epochs=7, augmentation="flip")
     file = str(tmp_path / "a.pkl")
     store.save(file, Checkpoint(State({"x": np.zeros(1, np.float32)}, {}), config=trained))
-    config, found = config_and_checkpoint(parsed("--frozen_weights", file, "--masks", "--max_size", "640"))
-    assert found is None
+    config, start = config_and_start(parsed("--frozen_weights", file, "--masks", "--max_size", "640"))
+    assert (start.mode, start.file) == (FROZEN, file)
     assert config == Config().replace(backbone="resnet18", hidden_dim=128, num_classes=4, min_size=320, max_size=640,
                                       augmentation="flip", masks=True, frozen_weights=file)
 
