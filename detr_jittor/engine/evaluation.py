@@ -24,7 +24,7 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
     """
     writes = config.run.output_dir and processes.rank == 0
     folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
-    weights, averages, evaluator = loss_weights(config.loss), Averages(), Evaluator(data, config.model.masks, folder)
+    weights, averages, evaluator = loss_weights(config), Averages(), Evaluator(data, config.model.masks, folder)
     collapse = Collapse()
     progress = Progress("evaluation", len(loader), quiet=processes.rank > 0)
     with twin.averaged(), contextlib.closing(progress):

@@ -44,7 +44,7 @@ class Training:
         self.eval_loaders = {name: Loader(index, data, size, False, seed, masks, *shard)
                              for name, index in self.evaluated.items()}
         self.bad_images = BadImages(data.max_bad_images, quiet=processes.rank > 0)
-        self.weights = loss_weights(config.loss)
+        self.weights = loss_weights(config)
         self.epoch = config.run.start_epoch - 1  # the last one that is finished
         self.batches = 0  # done of the epoch after it
         self.step, self.saved_step = 0, 0

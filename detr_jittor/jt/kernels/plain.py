@@ -137,14 +137,14 @@ def dropout(x, p: float, key: int):
 def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     """Scaled dot-product attention.
 
-    Args: q [B, Lq, D], k and v [B, Lk, D], key_padding_mask [B, Lk] bool or None, true where a key is ignored;
-        p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
+    Args: q [B, Lq, D], k [B, Lk, D] and v [B, Lk, E], key_padding_mask [B, Lk] bool or None, true where a key is
+        ignored; p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
 
-    Returns: [B, Lq, D]; zero where every key is ignored.
+    Returns: [B, Lq, E]; zero where every key is ignored.
     """
     b, lq, d = q.shape
-    # [B, heads, L, D / heads] each
-    q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
+    # [B, heads, L, D / heads], values [B, heads, Lk, E / heads]
+    q, k, v = (x.reshape(b, x.shape[1], nheads, x.shape[2] // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
     if key_padding_mask is not None:
         ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
@@ -153,8 +153,8 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     if key_padding_mask is not None:
         weights = weights * jt.logical_not(ignored)
     weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
-    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, D / heads]
-    return x.transpose(0, 2, 1, 3).reshape(b, lq, d)
+    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, E / heads]
+    return x.transpose(0, 2, 1, 3).reshape(b, lq, -1)
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
