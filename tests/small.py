@@ -3,8 +3,8 @@
 import numpy as np
 
 from detr_jittor.align.weights import conditioned, random_batch
-from detr_jittor.config import Config
-from detr_jittor.twin import load_twin
+from detr_jittor.config.options import Config
+from detr_jittor.twin.contract import load_twin
 from detr_jittor.types import Batch, State
 
 NUM_CLASSES = 11

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
 
-from detr_jittor import seeding
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.parts import added, parts, share
-from detr_jittor.processes import Processes
-from detr_jittor.schedule import average_decay
+from detr_jittor.twin import seeding
+from detr_jittor.twin.parts import added, parts, share
+from detr_jittor.twin.processes import Processes
+from detr_jittor.twin.schedule import average_decay
 from detr_jittor.types import State
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small import SMALL, small_batch, small_state
 
-from detr_jittor.config import Config, ModelConfig
-from detr_jittor.config_check import check
+from detr_jittor.config.check import check
+from detr_jittor.config.options import Config, ModelConfig
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.twin import JittorTwin
 

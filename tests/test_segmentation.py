@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from small import NUM_CLASSES, WITH_MASKS, begin_alike, both_twins, relative, small_batch, small_state
 
-from detr_jittor import seeding
-from detr_jittor.config import Config
-from detr_jittor.interpolation import nearest
+from detr_jittor.config.options import Config
 from detr_jittor.jt import criterion as jittor_criterion
 from detr_jittor.jt import segmentation as jittor_segmentation
 from detr_jittor.jt.layers import set_training
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.parameters import is_trained
 from detr_jittor.reference import losses as oracle
+from detr_jittor.twin import seeding
+from detr_jittor.twin.interpolation import nearest
+from detr_jittor.twin.parameters import is_trained
 
 import torch  # isort: skip  (after jittor)
 from transformers.models.detr.modeling_detr import DetrMaskHeadSmallConv, DetrMHAttentionMap  # isort: skip

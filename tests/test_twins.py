@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small import NUM_CLASSES, SMALL, begin_alike, both_twins, relative, small_batch, small_state
 
-from detr_jittor import seeding
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.detr import DETR as JittorDETR
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.parameters import is_trained
+from detr_jittor.twin import seeding
+from detr_jittor.twin.parameters import is_trained
 from detr_jittor.types import State
 
 from detr_jittor.pt.detr import DETR as PyTorchDETR  # isort: skip  (jittor first)

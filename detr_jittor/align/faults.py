@@ -14,13 +14,13 @@ def fault(name: str, stage: str, file: str, *changes: str) -> Fault:
 
 FAULTS = (
     # which weights there are
-    fault("running statistics and gains trained (predecessor)", "structure", "parameters.py",
+    fault("running statistics and gains trained (predecessor)", "structure", "twin/parameters.py",
           'NORM_BUFFERS = ("running_mean", "running_var")', "NORM_BUFFERS = ()",
           "return not is_norm(name) and any(", "return any("),
     fault("encoder norm where there is none", "structure", "jt/transformer.py",
           "self.norm = LayerNorm(config.hidden_dim) if config.pre_norm else None",
           "self.norm = LayerNorm(config.hidden_dim)"),
-    fault("the bound of separate matrices for the fused in_proj (predecessor)", "structure", "parameters.py",
+    fault("the bound of separate matrices for the fused in_proj (predecessor)", "structure", "twin/parameters.py",
           "bound = np.sqrt(6 / (shape[0] + shape[1]))", "bound = np.sqrt(6 / (2 * shape[1]))"),
 
     # data
@@ -49,7 +49,7 @@ FAULTS = (
     fault("rows and columns of the position exchanged", "forward", "jt/position.py",
           "[self.waves(y, frequency), self.waves(x, frequency)]",
           "[self.waves(x, frequency), self.waves(y, frequency)]"),
-    fault("padding mask resized by the other rounding", "forward", "interpolation.py",
+    fault("padding mask resized by the other rounding", "forward", "twin/interpolation.py",
           "np.minimum(np.floor(places), old - 1)", "np.minimum(np.ceil(places + old / new / 2), old - 1)"),
     fault("padding mask inverted", "forward", "jt/transformer.py",
           "kernels.attention(q, k, v, key_padding_mask, nheads",
@@ -118,7 +118,7 @@ FAULTS = (
     fault("the lr drop misses the transformer (predecessor)", "optimizer", "jt/optim.py",
           "lrs = [lr * lr_factor for lr in self.lrs]",
           "lrs = [lr * lr_factor if lr == self.config.lr_backbone else lr for lr in self.lrs]"),
-    fault("the lr drop one epoch late", "optimizer", "schedule.py",
+    fault("the lr drop one epoch late", "optimizer", "twin/schedule.py",
           "epoch // optim.lr_drop", "max(epoch - 1, 0) // optim.lr_drop"),
     fault("weight decay on nothing", "optimizer", "jt/optim.py", "self.config.weight_decay,", "0.0,"),
     fault("weight decay through the gradient", "optimizer", "jt/optim.py",

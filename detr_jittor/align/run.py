@@ -6,8 +6,8 @@ from detr_jittor.align.measure import Item
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import Trial
+from detr_jittor.align.worker import WorkerError
 from detr_jittor.errors import DetrError
-from detr_jittor.worker import WorkerError
 
 
 def run_stages(trial: Trial, names: list[str] | None = None, stop_at_failure: bool = False,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 CATEGORIES = (3, 40, 700, 5000)  # so large that labels are not the ids themselves
 OBJECTS = 4  # at most, in a picture

@@ -11,7 +11,7 @@ from detr_jittor.align.sample import CATEGORIES, write_sample
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import JITTOR, Plan, Trial
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 SEEDS = 10  # sound runs, each with other weights, pictures and dropout masks
 CHECKED = [name for name in STAGES if name != "environment"]

@@ -5,8 +5,8 @@ Weights as they are initialised would hide faults: biases are zero, norms the id
 
 import numpy as np
 
-from detr_jittor import seeding
-from detr_jittor.parameters import initial_values, is_norm
+from detr_jittor.twin import seeding
+from detr_jittor.twin.parameters import initial_values, is_norm
 from detr_jittor.types import Batch, Target
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detr_jittor.align.plant import Fault, plant
-from detr_jittor.config import Config
-from detr_jittor.recorder import Gradients
+from detr_jittor.align.worker import Worker
+from detr_jittor.config.options import Config
+from detr_jittor.twin.recorder import Gradients
 from detr_jittor.types import Batch, Detections, Outputs, State
-from detr_jittor.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Answers:
     def __init__(self, role: Role, config: Config, num_classes: int):
         if role.fault:
             plant(role.fault)
-        from detr_jittor.twin import load_twin
+        from detr_jittor.twin.contract import load_twin
 
         self.config = config
         self.twin = load_twin(role.framework)(config, num_classes)
@@ -99,7 +99,7 @@ class Answers:
 
     def learning_rates(self, times: list[tuple[int, int]], **options) -> list[tuple[float, float]]:
         """What is applied to transformer and backbone at these times (epoch, step), with other options if given."""
-        from detr_jittor.schedule import lr_factor
+        from detr_jittor.twin.schedule import lr_factor
 
         optim = replace(self.config.optim, **options)
         return self.capture.learning_rates(optim, [lr_factor(optim, *time) for time in times])

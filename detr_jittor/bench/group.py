@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 
+from detr_jittor.align.worker import Worker, WorkerError
 from detr_jittor.bench.numbers import Row
 from detr_jittor.bench.rivals import RIVALS
 from detr_jittor.bench.tasks import EngineTask, LimitTask, TwinTask
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
 from detr_jittor.types import Batch
-from detr_jittor.worker import Worker, WorkerError
 
 LIMIT = "limit"  # the process that measures what the processor can do
 LONGEST = 400  # seconds for one answer; torch.compile takes 80 on a quiet machine

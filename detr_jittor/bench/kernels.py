@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 Shape = tuple[int, ...]
 Timed = tuple[Callable, list]  # a function of the inputs, and the weights that have gradients too

@@ -6,14 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+from detr_jittor.align.worker import WorkerError
 from detr_jittor.bench.group import Clock
 from detr_jittor.bench.numbers import Row
 from detr_jittor.bench.plan import DEMO_RATIO
 from detr_jittor.bench.rivals import RIVALS
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.report.log import make_folder, read_log, write_whole
-from detr_jittor.worker import WorkerError
 
 LONGEST = 900  # seconds for one run
 FRAMEWORKS = ("jittor", "pytorch")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from detr_jittor.config import OPTIONS, Config
+from detr_jittor.config.options import OPTIONS, Config
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from detr_jittor.bench.numbers import Row, pairs
 from detr_jittor.bench.plan import Plan, Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
 from detr_jittor.bench.tasks import LIMIT_SIDE, CoreTask
-from detr_jittor.config import Config
-from detr_jittor.jt import machine
-from detr_jittor.presets import DEMO
+from detr_jittor.config.options import Config
+from detr_jittor.config.presets import DEMO
+from detr_jittor.jt.setup import machine
 
 OBJECTS = 8  # in a picture, at most
 GENERATED = DEMO.replace(num_classes=4)  # the shapes of the generated pictures

@@ -14,13 +14,13 @@ from detr_jittor.bench import kernels
 from detr_jittor.bench.rivals import Rival
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.loader import Loader
 from detr_jittor.errors import DetrError
-from detr_jittor.jt import machine, onednn
+from detr_jittor.jt.setup import machine, onednn
 from detr_jittor.report.progress import peak_memory
-from detr_jittor.seeding import step_seed
+from detr_jittor.twin.seeding import step_seed
 from detr_jittor.types import Batch, State
 
 LIMIT_SIDE = 2048  # of the matrices whose product is the limit
@@ -45,7 +45,7 @@ class TwinTask(Task):
 
     def __init__(self, rival: Rival, config: Config, num_classes: int):
         super().__init__()
-        from detr_jittor.twin import load_twin
+        from detr_jittor.twin.contract import load_twin
 
         self.config = rival.settings(config)
         self.twin = load_twin(rival.framework)(self.config, num_classes)
@@ -179,7 +179,7 @@ class CoreTask:
     """Has Jittor compile what it compiles when it is imported, and nothing else."""
 
     def ready(self) -> bool:
-        importlib.import_module("detr_jittor.jt.runtime")
+        importlib.import_module("detr_jittor.jt.setup.runtime")
         return True
 
 

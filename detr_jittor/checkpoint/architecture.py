@@ -6,7 +6,7 @@ import numpy as np
 
 from detr_jittor.checkpoint.coco_classes import BY_COUNT
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.types import Classes
 
 BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34", (3, 4, 23, 3): "resnet101"}  # resnet50 as 34

@@ -9,7 +9,7 @@ from detr_jittor.checkpoint.download import fetch
 from detr_jittor.checkpoint.layout import weights
 from detr_jittor.checkpoint.unpickle import BadFile
 from detr_jittor.errors import DetrError
-from detr_jittor.statedict import SHOWN
+from detr_jittor.twin.statedict import SHOWN
 from detr_jittor.types import State
 
 SERVER = "https://download.pytorch.org/models/"

@@ -16,10 +16,10 @@ import numpy as np
 
 from detr_jittor.checkpoint import keymap_original, keymap_transformers
 from detr_jittor.checkpoint.unpickle import BadFile
-from detr_jittor.config import OPTIONS, Config
+from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.errors import DetrError, is_unicode
-from detr_jittor.parameters import in_backbone, is_trained
-from detr_jittor.schedule import lr_factor
+from detr_jittor.twin.parameters import in_backbone, is_trained
+from detr_jittor.twin.schedule import lr_factor
 from detr_jittor.types import Classes, State
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_jittor.checkpoint.download import fetch, has_hash
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
 
 SERVER = "https://dl.fbaipublicfiles.com/detr/"

@@ -8,14 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from detr_jittor import config_check
 from detr_jittor.align import report, selftest
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.trial import Plan, Trial
 from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.check import check
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.engine.start import resolve
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config, found = config_and_checkpoint(args)
     if not config.run.output_dir:
         raise DetrError("align has nowhere to write its report.", "Pass --output_dir D.")
-    config_check.check(config)
+    check(config)
     with tempfile.TemporaryDirectory() as folder:
         if not config.data.coco_path:
             config = config.replace(coco_path=str(Path(folder) / "demo"))

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 from statistics import median
 
-from detr_jittor import config_check
 from detr_jittor.bench import report
 from detr_jittor.bench.numbers import spread
 from detr_jittor.bench.plan import FULL, QUICK, Plan
 from detr_jittor.bench.run import Bench
 from detr_jittor.bench.tasks import LIMIT_SIDE
 from detr_jittor.compare.conditions import cpu_name, threads, version
-from detr_jittor.config import Config, read_config
+from detr_jittor.config.check import check
+from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.subset import write_subset
 from detr_jittor.report.log import make_folder, write_whole
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     norm = "frozen" if config.model.backbone_norm == "auto" else config.model.backbone_norm
     config = config.replace(backbone_norm=norm, num_classes=config.model.num_classes or 91, device="cpu",
                             coco_path=args.coco_path)
-    config_check.check(config)
+    check(config)
     return bench(config, QUICK if args.quick else FULL, Path(args.output_dir))
 
 

@@ -4,19 +4,19 @@ import argparse
 import shlex
 from pathlib import Path
 
-from detr_jittor import config_check
 from detr_jittor.cli.options import add_config_arguments, given
 from detr_jittor.compare.comparison import Comparison
 from detr_jittor.compare.conditions import find_conditions, keep_conditions
 from detr_jittor.compare.protocol import FRAMEWORKS, Pairs, paired, read_run
 from detr_jittor.compare.report import write_comparison
 from detr_jittor.compare.runs import run_folder, run_twins
-from detr_jittor.config import Config, read_config
+from detr_jittor.config.check import check
+from detr_jittor.config.options import Config, read_config
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import resolve
 from detr_jittor.errors import DetrError
-from detr_jittor.presets import PRESETS
 
 HELP = "train both twins under one protocol and compare loss, AP, seconds and memory"
 EVAL_TRAIN = 64  # training pictures whose loss in evaluation mode is followed, where the settings name no number
@@ -71,7 +71,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict[str, CocoIndex]]:
         raise DetrError(f"--seeds {args.seeds} is less than 1.", "Give 1 or more.")
     base = PRESETS[args.preset] if args.preset else read_config(args.config) if args.config else Config()
     config = base.replace(eval_train=base.run.eval_train or EVAL_TRAIN).replace(**options)
-    config_check.check(config)
+    check(config)
     splits = {split: open_split(config.data, split, config.model.masks) for split in ("train", "val")}
     check_same_classes(*splits.values())
     if args.train_ap:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config import Config, DataConfig
+from detr_jittor.config.options import Config, DataConfig
 from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
 from detr_jittor.data.decode import unused
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.errors import DetrError, visible
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 HELP = "check, show or cut down a dataset, or generate the demo set"
 SPLITS = ("train", "val")

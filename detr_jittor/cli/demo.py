@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from detr_jittor.__main__ import main
-from detr_jittor.config import OPTIONS, Config
+from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.config.presets import DEMO
 from detr_jittor.data.demo import write_demo_set
-from detr_jittor.presets import DEMO
 
 HELP = "generate pictures, train on them from nothing, evaluate, predict, draw the curves"
 

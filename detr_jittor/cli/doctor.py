@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 
-from detr_jittor.doctor import FAILED, examine
+from detr_jittor.cli.doctor_checks import FAILED, examine
 
 HELP = "check this machine: compiler, Python, oneDNN, GPU, disk, and whether Jittor computes rightly"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from detr_jittor.checkpoint.store import load
 from detr_jittor.errors import DetrError
-from detr_jittor.export import export, package
-from detr_jittor.predictor import Predictor, settings
+from detr_jittor.predict.export import export, package
+from detr_jittor.predict.predictor import Predictor, settings
 
 HELP = "write a checkpoint as an ONNX file"
 

@@ -1,11 +1,11 @@
-"""The options of the command line, made from config.py, and the settings that they give."""
+"""The options of the command line, made from config/options.py, and the settings that they give."""
 
 import argparse
 
 from detr_jittor.checkpoint.architecture import settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import load
-from detr_jittor.config import OPTIONS, Config, ModelConfig, checked, read_config
+from detr_jittor.config.options import OPTIONS, Config, ModelConfig, checked, read_config
 from detr_jittor.engine.start import find_checkpoint
 
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
@@ -20,7 +20,7 @@ OF_WEIGHTS = (*(name for name in ModelConfig.__dataclass_fields__ if name not in
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add every option of config.py, grouped as there, and --config.
+    """Add every option of config/options.py, grouped as there, and --config.
 
     Options that the user does not give are absent from the parsed arguments, so that `config_of` knows which to take
     from a file.

@@ -12,20 +12,20 @@ from PIL import Image
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import weights_path
 from detr_jittor.checkpoint.store import load
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.data.panoptic import is_thing
 from detr_jittor.data.segments import write_segments
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
-from detr_jittor.predictor import Predictor, settings
+from detr_jittor.predict.predictor import Predictor, settings
+from detr_jittor.predict.video import Film, FilmWriter
 from detr_jittor.report.attention import draw_objects, draw_points
 from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.progress import Progress
 from detr_jittor.report.segments import draw_masks, draw_segmentation
 from detr_jittor.types import Classes, Detections
-from detr_jittor.video import Film, FilmWriter
 
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
 SMALLEST_SCORE = 0.7

@@ -15,7 +15,7 @@ from detr_jittor.data.decode import read_image
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import softmax
 from detr_jittor.evaluate.results import Results
-from detr_jittor.predictor import Predictor, batch_of
+from detr_jittor.predict.predictor import Predictor, batch_of
 from detr_jittor.types import Outputs
 
 HELP = "hold published weights, in both twins, against what is known of them"

@@ -6,7 +6,7 @@ from detr_jittor.compare import numbers
 from detr_jittor.compare.numbers import Evaluation, Quantity
 from detr_jittor.compare.protocol import Pairs
 from detr_jittor.compare.tables import ap_table, cost_table, loss_table, seed_table, verdict
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.report.page import Table
 
 WHERE = {"test": "held-out", "train_eval": "training"}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_jittor.config import Config, read_config
+from detr_jittor.config.options import Config, read_config
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 

@@ -4,7 +4,7 @@ import statistics
 
 from detr_jittor.compare.numbers import AP_NAMES, Evaluation, Quantity
 from detr_jittor.compare.protocol import Pairs, protocol
-from detr_jittor.config import OPTIONS, Config
+from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.report.page import Table
 
 TWINS = ["Jittor", "PyTorch"]

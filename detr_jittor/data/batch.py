@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from detr_jittor import boxes as box
 from detr_jittor.data.decode import is_turned, read_image
 from detr_jittor.data.masks import segmentation_masks
 from detr_jittor.data.records import Annotations, ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample, has_area, write_normalized
 from detr_jittor.errors import DetrError
-from detr_jittor.seeding import generator
+from detr_jittor.twin import boxes as box
+from detr_jittor.twin.seeding import generator
 from detr_jittor.types import Batch, Target
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config import DataConfig
+from detr_jittor.config.options import DataConfig
 from detr_jittor.data.columns import Records, is_id
 from detr_jittor.data.faults import DatasetError, Fault, listed
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detr_jittor.errors import DetrError, writing
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 SHAPES = ("circle", "square", "triangle", "star")
 MOST = 4  # objects in a picture

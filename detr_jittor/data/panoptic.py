@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config import DataConfig
+from detr_jittor.config.options import DataConfig
 from detr_jittor.data import columns
 from detr_jittor.data.coco import CocoIndex, empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config import DataConfig
+from detr_jittor.config.options import DataConfig
 from detr_jittor.data.coco import CocoIndex, open_split, read_json
 from detr_jittor.errors import DetrError
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 
 def write_subset(data: DataConfig, folder: str | Path, train: int, val: int, seed: int = 0,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from detr_jittor import boxes as box
-from detr_jittor import interpolation
 from detr_jittor.errors import DetrError
+from detr_jittor.twin import boxes as box
+from detr_jittor.twin import interpolation
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, by colour
 STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -1,11 +1,11 @@
-"""The engine: one training and one evaluation loop. It knows no framework; what it asks of one is in twin.py."""
+"""The engine: one training and one evaluation loop. It knows no framework; what it asks of one: twin/contract.py."""
 
 import contextlib
 
-from detr_jittor import config_check
 from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.check import check
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import check_same_classes, open_split
 from detr_jittor.data.loader import Loader
 from detr_jittor.engine.bad_images import BadImages
@@ -15,8 +15,8 @@ from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_check
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import visible
 from detr_jittor.evaluate.results import Results
-from detr_jittor.processes import Processes, check_same_start, together
-from detr_jittor.twin import Twin, load_twin
+from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.twin.processes import Processes, check_same_start, together
 
 
 def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
@@ -29,12 +29,12 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
 
     Errors: DetrError for settings, data or weights that are not right, and for a loss that is not finite.
     """
-    config_check.check(config)
+    check(config)
     with contextlib.ExitStack() as stack:
         framework = load_twin(config.run.framework)
         processes = stack.enter_context(together(framework.join(config.run)))
         config = config.replace(world_size=processes.size)
-        config_check.check(config)
+        check(config)
         folder = take_folder(config, framework, processes, stack)
         found = found or find_checkpoint(config)
         tell_checkpoint(config, found)
@@ -64,7 +64,7 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Res
     Errors: DetrError for settings, data or weights that are not right.
     """
     config = config.replace(eval=True)
-    config_check.check(config)
+    check(config)
     with contextlib.ExitStack() as stack:
         framework = load_twin(config.run.framework)
         processes = stack.enter_context(together(framework.join(config.run)))

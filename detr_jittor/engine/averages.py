@@ -2,7 +2,7 @@
 
 import re
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.types import Batch
 
 BY_OBJECT = "class_error_by_object"

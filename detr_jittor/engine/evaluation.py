@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 from detr_jittor.engine.averages import Averages, loss_weights
@@ -11,9 +11,9 @@ from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.collapse import Collapse
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.evaluate.results import Evaluator, Results
-from detr_jittor.processes import ALONE, Processes
 from detr_jittor.report.progress import Progress
-from detr_jittor.twin import Twin
+from detr_jittor.twin.contract import Twin
+from detr_jittor.twin.processes import ALONE, Processes
 
 
 def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, bad_images: BadImages,

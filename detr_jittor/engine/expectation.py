@@ -1,6 +1,6 @@
 """What a user may expect of a run before it begins."""
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 FROM_A_DETECTOR = "From a trained detector, hundreds of steps usually show."
 FROM_A_BACKBONE = ("From an ImageNet backbone DETR needs some 100,000s of steps on photographs before it finds much; "

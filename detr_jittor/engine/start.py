@@ -8,12 +8,12 @@ from detr_jittor.checkpoint.backbone import weights_file, with_backbone
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import weights_path
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.transfer import fitted, trained_parts
 from detr_jittor.errors import DetrError
-from detr_jittor.processes import ALONE, Processes
-from detr_jittor.twin import Twin, load_twin
+from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Classes, State
 
 FROM_NOTHING = (

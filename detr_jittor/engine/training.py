@@ -6,10 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from detr_jittor import seeding
 from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 from detr_jittor.engine.averages import BY_OBJECT, Averages, loss_weights
@@ -20,11 +19,12 @@ from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError, SharedError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
-from detr_jittor.processes import ALONE, Processes
 from detr_jittor.report.log import RunLog, read_log, write_whole
 from detr_jittor.report.progress import Progress, duration, peak_memory
-from detr_jittor.schedule import lr_factor
-from detr_jittor.twin import Twin
+from detr_jittor.twin import seeding
+from detr_jittor.twin.contract import Twin
+from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.twin.schedule import lr_factor
 from detr_jittor.types import Batch
 
 

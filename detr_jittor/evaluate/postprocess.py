@@ -3,9 +3,9 @@
 import numpy as np
 from scipy.special import expit
 
-from detr_jittor import boxes
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.segmentation import instance_masks, padded_size
+from detr_jittor.twin import boxes
 from detr_jittor.types import Detections, Outputs, Target
 
 MOST = 100  # detections of a picture where a query can have several

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.data.panoptic import is_thing
-from detr_jittor.interpolation import linear, nearest
+from detr_jittor.twin.interpolation import linear, nearest
 from detr_jittor.types import Outputs, Target
 
 THRESHOLD = 0.85  # a panoptic segment's score is above this

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 
 class Average:

@@ -3,11 +3,11 @@
 B batch, C channels, H and W height and width.
 """
 
-from detr_jittor.config import ModelConfig
-from detr_jittor.interpolation import nearest
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.position import build_position_embedding
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.interpolation import nearest
 
 nn = jt.nn
 

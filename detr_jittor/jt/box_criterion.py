@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detr_jittor.config import LossConfig, ModelConfig
-from detr_jittor.denoising import Noisy
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.jt.criterion import Criterion, cxcywh_to_xyxy, generalized_iou
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
 
 

@@ -7,15 +7,15 @@ B batch, Q queries, G groups of T noisy copies, K = Q + G·T, S = h·w features 
 
 from dataclasses import dataclass
 
-from detr_jittor.config import ModelConfig
-from detr_jittor.denoising import Noisy
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt import transformer
 from detr_jittor.jt.detr import MLP
 from detr_jittor.jt.dropout import Dropout
 from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear
-from detr_jittor.jt.runtime import jt
 from detr_jittor.jt.sampling import sampled_attention, sine
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
+from detr_jittor.twin.denoising import Noisy
 
 nn = jt.nn
 

@@ -3,14 +3,14 @@
 B batch, L decoder layers, Q queries, N noisy copies, K = Q + N, C classes, D width.
 """
 
-from detr_jittor.config import ModelConfig
-from detr_jittor.denoising import Noisy
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt import backbone
 from detr_jittor.jt.backbone import Joiner
 from detr_jittor.jt.box_decoder import BoxTransformer
 from detr_jittor.jt.detr import MLP
 from detr_jittor.jt.layers import Conv1x1, Linear
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.denoising import Noisy
 
 nn = jt.nn
 
@@ -20,7 +20,7 @@ class BoxDETR(nn.Module):
         dim = config.hidden_dim
         joiner = Joiner(config)
         samples = config.dec_layers > 1 and not config.no_sampling
-        self.stages = list(range(1, config.backbone_stages - 1)) if samples else []  # of stride 8, and 16 if there is 32
+        self.stages = list(range(1, config.backbone_stages - 1)) if samples else []  # strides 8, 16
         channels = [joiner.num_channels >> (config.backbone_stages - 1 - stage) for stage in self.stages]
         self.transformer = BoxTransformer(config, channels)
         if config.no_focal:

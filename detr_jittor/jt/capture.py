@@ -8,14 +8,14 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from detr_jittor.config import OptimConfig
+from detr_jittor.config.options import OptimConfig
 from detr_jittor.jt import backbone, kernels, segmentation, transformer
 from detr_jittor.jt.dropout import Dropout, seed_dropout
 from detr_jittor.jt.layers import Linear, set_training
 from detr_jittor.jt.optim import Optimizer
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, some_queries
+from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, some_queries
 from detr_jittor.types import Batch
 
 

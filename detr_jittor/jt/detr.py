@@ -5,10 +5,10 @@ B batch, L decoder layers, Q queries, C classes, D width.
 
 from itertools import pairwise
 
-from detr_jittor.config import ModelConfig
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt.backbone import Joiner
 from detr_jittor.jt.layers import Conv1x1, Linear
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.transformer import Transformer
 
 nn = jt.nn

@@ -1,8 +1,8 @@
 """Dropout whose masks are a function of (seed, step, place), so that both twins can drop the same elements."""
 
-from detr_jittor import seeding
 from detr_jittor.jt import kernels
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import seeding
 
 nn = jt.nn
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from detr_jittor import interpolation
 from detr_jittor.jt import kernels
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import interpolation
 
 nn = jt.nn
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from detr_jittor.config import OptimConfig
+from detr_jittor.config.options import OptimConfig
 from detr_jittor.jt import kernels
-from detr_jittor.jt.runtime import jt
-from detr_jittor.parameters import in_backbone
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.parameters import in_backbone
+from detr_jittor.twin.processes import ALONE, Processes
 
 
 class Optimizer:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 nn = jt.nn
 

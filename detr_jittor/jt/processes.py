@@ -5,10 +5,10 @@ import pickle
 
 import numpy as np
 
-from detr_jittor.config import RunConfig
+from detr_jittor.config.options import RunConfig
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.runtime import jt
-from detr_jittor.processes import ALONE, Processes, check_launch
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.processes import ALONE, Processes, check_launch
 
 COMMAND = "mpirun -np {} python main.py …"
 

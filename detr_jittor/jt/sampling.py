@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from detr_jittor.jt.dropout import Dropout
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 nn = jt.nn
 
@@ -79,5 +79,6 @@ def sampled_attention(content, place, maps, boxes, extent, dropout: Dropout):
     of_rows = jt.matmul(place[..., :half], of_rows.transpose(0, 1, 3, 2))  # [B, Q, n, P]
     of_columns = jt.matmul(place[..., half:], of_columns.transpose(0, 1, 3, 2))  # [B, Q, n, P]
     where = (of_rows.unsqueeze(4) + of_columns.unsqueeze(3)).flatten(3)  # [B, Q, n, P·P]
-    scores = jt.matmul(content, tokens.transpose(0, 1, 3, 2)) + jt.concat([where] * len(maps), dim=3)  # [B, Q, n, M·P·P]
+    scores = jt.matmul(content, tokens.transpose(0, 1, 3, 2))  # [B, Q, n, M·P·P]
+    scores = scores + jt.concat([where] * len(maps), dim=3)
     return jt.matmul(dropout(nn.softmax(scores, -1)), tokens)

@@ -5,11 +5,11 @@ B batch, Q queries, N queries whose masks are made, D width, n attention heads, 
 
 import numpy as np
 
-from detr_jittor.config import ModelConfig
-from detr_jittor.interpolation import nearest
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.layers import Conv2d, GroupNorm, Linear, pick, stretch
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin.interpolation import nearest
 
 nn = jt.nn
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from detr_jittor.jt import kernels
 from detr_jittor.jt.capture import prepare
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.matching import match
+from detr_jittor.twin.matching import match
 from detr_jittor.types import Batch
 
 STAGES = ("forward", "matching", "losses", "backward", "optimizer")

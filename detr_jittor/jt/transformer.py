@@ -3,11 +3,11 @@
 B batch, S = h·w features of a picture, Q queries, D width, L decoder layers. Batch first.
 """
 
-from detr_jittor.config import ModelConfig
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.dropout import Dropout
 from detr_jittor.jt.layers import LayerNorm, Linear
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 nn = jt.nn
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from detr_jittor.config import LossConfig, ModelConfig
-from detr_jittor.denoising import Noisy
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.pt.criterion import Criterion, cxcywh_to_xyxy, generalized_iou
+from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
 
 

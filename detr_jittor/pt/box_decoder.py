@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from detr_jittor.config import ModelConfig
-from detr_jittor.denoising import Noisy
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.pt import transformer
 from detr_jittor.pt.detr import MLP
 from detr_jittor.pt.dropout import Dropout
 from detr_jittor.pt.sampling import sampled_attention, sine
 from detr_jittor.pt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
+from detr_jittor.twin.denoising import Noisy
 
 
 @dataclass

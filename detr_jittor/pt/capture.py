@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from detr_jittor.config import OptimConfig
+from detr_jittor.config.options import OptimConfig
 from detr_jittor.pt import backbone, transformer
 from detr_jittor.pt.dropout import Dropout, seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.twin import PyTorchTwin
-from detr_jittor.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
+from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
 from detr_jittor.types import Batch
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from detr_jittor.config import LossConfig
-from detr_jittor.matching import match
-from detr_jittor.parts import class_weight, share
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.config.options import LossConfig
 from detr_jittor.pt.segmentation import interpolate
+from detr_jittor.twin.matching import match
+from detr_jittor.twin.parts import class_weight, share
+from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
 
 MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import nn
 
-from detr_jittor.config import ModelConfig
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.pt.backbone import Joiner
 from detr_jittor.pt.transformer import Transformer
 

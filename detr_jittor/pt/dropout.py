@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detr_jittor import seeding
+from detr_jittor.twin import seeding
 
 
 def mix32(x: torch.Tensor) -> torch.Tensor:

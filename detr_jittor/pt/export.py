@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detr_jittor.recorder import replaced
+from detr_jittor.twin.recorder import replaced
 
 OPSET = 17  # the first with layer norm
 EXAMPLE = (2, 64, 96)  # B, H, W of the pictures with which the model is traced; in the file all three are free

@@ -2,9 +2,9 @@
 
 import torch
 
-from detr_jittor.config import OptimConfig
-from detr_jittor.parameters import in_backbone
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.config.options import OptimConfig
+from detr_jittor.twin.parameters import in_backbone
+from detr_jittor.twin.processes import ALONE, Processes
 
 
 class Optimizer:

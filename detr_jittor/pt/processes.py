@@ -7,9 +7,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from detr_jittor.config import RunConfig
+from detr_jittor.config.options import RunConfig
 from detr_jittor.errors import DetrError
-from detr_jittor.processes import ALONE, Processes, check_launch
+from detr_jittor.twin.processes import ALONE, Processes, check_launch
 
 COMMAND = "torchrun --nproc_per_node {} main.py --framework pytorch …"
 PATIENCE = timedelta(minutes=30)  # an epoch's end can keep a process waiting

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detr_jittor.config import ModelConfig
+from detr_jittor.config.options import ModelConfig
 from detr_jittor.pt.detr import DETR
 
 

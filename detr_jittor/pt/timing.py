@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from detr_jittor.matching import match
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.twin import PyTorchTwin
+from detr_jittor.twin.matching import match
 from detr_jittor.types import Batch
 
 STAGES = ("forward", "matching", "losses", "backward", "optimizer")

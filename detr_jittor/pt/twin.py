@@ -6,13 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from detr_jittor import seeding
-from detr_jittor.attention import attention_of
-from detr_jittor.config import Config
-from detr_jittor.denoising import Noisy, noisy_copies
-from detr_jittor.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
-from detr_jittor.parts import added, parts
-from detr_jittor.processes import ALONE, Processes
+from detr_jittor.config.options import Config
 from detr_jittor.pt import backbone, transformer
 from detr_jittor.pt.average import Average
 from detr_jittor.pt.box_criterion import criterion_of
@@ -22,9 +16,15 @@ from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
-from detr_jittor.recorder import listening
-from detr_jittor.schedule import average_decay
-from detr_jittor.statedict import check_state
+from detr_jittor.twin import seeding
+from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.denoising import Noisy, noisy_copies
+from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
+from detr_jittor.twin.parts import added, parts
+from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.twin.recorder import listening
+from detr_jittor.twin.schedule import average_decay
+from detr_jittor.twin.statedict import check_state
 from detr_jittor.types import Attention, Batch, Outputs, State
 
 QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: memory

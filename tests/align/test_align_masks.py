@@ -6,7 +6,7 @@ from detr_jittor.align.faults import fault
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stages.structure import published_count
 from detr_jittor.align.trial import JITTOR, Plan, Trial
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.demo import write_demo_set
 
 STAGES = ["structure", "forward", "losses", "gradients", "detections"]

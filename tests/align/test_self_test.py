@@ -11,7 +11,7 @@ from detr_jittor.align.plant import PACKAGE, Fault
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import JITTOR
 from detr_jittor.align.witness import Role, Witness
-from detr_jittor.worker import WorkerError
+from detr_jittor.align.worker import WorkerError
 
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
@@ -32,7 +32,7 @@ def test_there_are_faults_for_every_stage_that_computes():
 
 def test_a_fault_that_no_longer_fits_is_an_error():
     with pytest.raises(ValueError, match="has 0 ×"):
-        Fault("stale", "forward", "boxes.py", (("no such text", ""),)).apply("x = 1")
+        Fault("stale", "forward", "twin/boxes.py", (("no such text", ""),)).apply("x = 1")
 
 
 def test_some_faults_are_caught_and_a_sound_twin_passes(capsys):

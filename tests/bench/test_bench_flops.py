@@ -3,7 +3,7 @@
 import pytest
 
 from detr_jittor.bench import flops
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 # An 18-layer backbone without its last stage on 64×64: 32, 16, 16, 8, 4 pixels a side.
 TINY = Config().replace(backbone="resnet18", backbone_stages=3, backbone_norm="frozen", hidden_dim=8, nheads=2,

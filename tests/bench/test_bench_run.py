@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from small import SMALL
 
+from detr_jittor.align.worker import Worker, WorkerError
 from detr_jittor.bench import cold, kernels
 from detr_jittor.bench.group import Clock, Group
 from detr_jittor.bench.plan import FULL
 from detr_jittor.bench.rivals import JITTOR, RIVALS
 from detr_jittor.cli.bench import bench
-from detr_jittor.presets import DEMO
-from detr_jittor.worker import Worker, WorkerError
+from detr_jittor.config.presets import DEMO
 
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
                training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.types import Classes, State
 
 SHAPES = {

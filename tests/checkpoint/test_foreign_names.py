@@ -109,7 +109,7 @@ ORIGINAL = """
 import sys
 from collections import OrderedDict
 import numpy as np
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 from jittor import models
 
 class Body(jt.nn.Module):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.types import State
 
 FORMATS = [".pkl", ".pth", ".safetensors"]
@@ -223,7 +223,7 @@ def test_jittor_itself_writes_and_reads(tmp_path, checkpoint):
     program = """
 import argparse, sys
 import numpy as np
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 layer = jt.nn.Linear(2, 3)
 optimizer = jt.optim.AdamW(layer.parameters(), 1e-3)
 optimizer.step(layer(jt.ones((1, 2))).sum())

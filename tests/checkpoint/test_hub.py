@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from test_download import Server, server  # noqa: F401 - a fixture
 
-from detr_jittor import hub
 from detr_jittor.__main__ import main
 from detr_jittor.align.weights import conditioned
 from detr_jittor.checkpoint import official
@@ -24,6 +23,7 @@ from detr_jittor.cli import verify_official
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import softmax
+from detr_jittor.predict import hub
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.segmentation import DETRsegm
 
@@ -186,7 +186,7 @@ def golden(outputs) -> verify_official.Golden:
 def test_verify_official_in_both_twins(tiny, place, monkeypatch, capsys):
     """All agrees; then logits and boxes are off by .001, then the labels differ, and the status says so."""
     image = place / "val2017" / verify_official.PICTURE
-    from detr_jittor.jt import runtime  # noqa: F401 - before a twin of PyTorch is used in this process
+    from detr_jittor.jt.setup import runtime  # noqa: F401 - before a twin of PyTorch is used in this process
 
     outputs = verify_official.outputs_of(OFFICIAL["detr-r50"], verify_official.store.load(tiny["detr-r50"]),
                                          tiny["detr-r50"], image, "pytorch", "cpu")

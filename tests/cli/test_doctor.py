@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from detr_jittor import doctor
 from detr_jittor.__main__ import main
+from detr_jittor.cli import doctor_checks as doctor
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.cuda import Cuda, Toolkit
+from detr_jittor.jt.setup.cuda import Cuda, Toolkit
 
 ROOT = Path(__file__).parents[2]
 

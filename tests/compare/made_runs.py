@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 SETTINGS = Config().replace(coco_path="shapes", epochs=3, batch_size=4, lr=0.25, dropout=0.1, num_classes=5,
                             backbone_norm="batch", eval_train=6, resume="auto", dropout_masks="shared")

@@ -6,7 +6,7 @@ import pytest
 from made_runs import SETTINGS, write_run
 
 from detr_jittor.compare.protocol import differences, paired, protocol, read_run
-from detr_jittor.config import OPTIONS
+from detr_jittor.config.options import OPTIONS
 from detr_jittor.errors import DetrError
 
 MAY_DIFFER = {"output_dir", "resume", "save_every_steps", "plain"}  # besides framework and seed

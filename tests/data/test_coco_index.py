@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.errors import DetrError

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_jittor.__main__ import main
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data import show
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.subset import choose, presence
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "coco-mini"
 

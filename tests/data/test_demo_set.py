@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from pycocotools import mask as oracle
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import MOST, SHAPES, VISIBLE, draw_picture, outline, write_demo_set
 from detr_jittor.data.masks import segmentation_masks
 from detr_jittor.errors import DetrError
-from detr_jittor.seeding import generator
+from detr_jittor.twin.seeding import generator
 
 
 @pytest.fixture(scope="module")

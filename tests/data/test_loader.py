@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from detr_jittor.config import Config, DataConfig
+from detr_jittor.config.options import Config, DataConfig
 from detr_jittor.data import pool
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
@@ -315,7 +315,7 @@ def test_closing_ends_the_workers(running):
 
 PARENT = """
 import sys
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data import pool
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader

@@ -10,7 +10,7 @@ import pytest
 from numpy_twin import install
 from PIL import Image
 
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 COLOURS = {1: (230, 20, 20), 2: (20, 230, 20), 3: (20, 20, 230)}
 

@@ -31,7 +31,7 @@ def figures(framework: str) -> dict[str, int]:
     process = psutil.Process()
     found = {"MB": process.memory_info().rss >> 20, "files": process.num_fds(), "threads": process.num_threads()}
     if framework == "jittor":
-        from detr_jittor.jt.runtime import jt
+        from detr_jittor.jt.setup.runtime import jt
 
         found |= {name: jt.liveness_info()[name] for name in ("hold_vars", "lived_vars", "lived_ops")}
     return found

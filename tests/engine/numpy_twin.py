@@ -11,10 +11,11 @@ import time
 
 import numpy as np
 
-from detr_jittor import engine, seeding
+from detr_jittor import engine
 from detr_jittor.engine.training import Training
-from detr_jittor.processes import ALONE
-from detr_jittor.statedict import check_state
+from detr_jittor.twin import seeding
+from detr_jittor.twin.processes import ALONE
+from detr_jittor.twin.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
 QUERIES = 4

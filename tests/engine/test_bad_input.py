@@ -11,9 +11,9 @@ from bad_input import ANNOTATIONS, PANOPTIC, PICTURES, SEGMENTS, write_panoptic
 from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.data.coco import open_split
-from detr_jittor.matching import match
+from detr_jittor.twin.matching import match
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 OPTIONS = "--batch_size 2 --epochs 1 --lr 0.1 --min_size 32 --max_size 64 --num_workers 0 --backbone_weights none"

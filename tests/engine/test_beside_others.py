@@ -12,15 +12,16 @@ import pytest
 from numpy_twin import NumpyTwin
 from small import NUM_CLASSES, SMALL, small_batch, small_state
 
-from detr_jittor import engine, seeding
+from detr_jittor import engine
 from detr_jittor.checkpoint.folder import RunFolder
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import DetrError
-from detr_jittor.parameters import NORM_BUFFERS
-from detr_jittor.processes import Processes, together
 from detr_jittor.report import progress
-from detr_jittor.twin import load_twin
+from detr_jittor.twin import seeding
+from detr_jittor.twin.contract import load_twin
+from detr_jittor.twin.parameters import NORM_BUFFERS
+from detr_jittor.twin.processes import Processes, together
 
 TWINS = pytest.mark.parametrize("framework", ["jittor", "pytorch"])
 
@@ -149,7 +150,7 @@ def test_all_leave_when_all_are_done():
 LEAVING = """
 import torch.distributed
 from torch.distributed.elastic.utils.distributed import get_free_port
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 from detr_jittor.pt.processes import Together
 
 alone = Together(Config().replace(dist_url=f"tcp://127.0.0.1:{get_free_port()}").run)

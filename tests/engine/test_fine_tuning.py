@@ -173,7 +173,7 @@ def test_accumulated_batches_are_one_step(config):
 
 
 def test_the_expectation():
-    from detr_jittor.config import Config
+    from detr_jittor.config.options import Config
 
     config = Config().replace(batch_size=4, accumulate=2, epochs=50, max_steps=100)
     text = expectation(config, 6000, 750, trained=False)

@@ -16,7 +16,7 @@ from numpy_twin import NumpyTwin
 
 from detr_jittor.checkpoint import pickle_file, store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.config import Config, read_config
+from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.panoptic import Layout, read_panoptic

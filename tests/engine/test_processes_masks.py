@@ -15,7 +15,7 @@ from detr_jittor.data.coco import open_split
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.panoptic import NUM_CLASSES
 from detr_jittor.report.log import read_log
-from detr_jittor.twin import load_twin
+from detr_jittor.twin.contract import load_twin
 from detr_jittor.types import State
 
 SIZE = 64  # of all pictures, since padding is each process's own

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from numpy_twin import DRAW_CURVES, NumpyTwin
 
-from detr_jittor import engine, seeding
+from detr_jittor import engine
 from detr_jittor.checkpoint import store
-from detr_jittor.config import Config, read_config
+from detr_jittor.config.options import Config, read_config
 from detr_jittor.engine.averages import logged, loss_weights
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
+from detr_jittor.twin import seeding
 
 TIMES = ("seconds", "time", "memory")
 pytestmark = pytest.mark.timeout(60)  # a run that has lost its place would never end

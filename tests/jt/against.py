@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from detr_jittor.jt.kernels import fast, plain
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 MARGIN = 4  # measured: 2.9 at most (the smallest shapes, where both errors are a few units in the last place)
 

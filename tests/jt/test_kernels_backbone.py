@@ -8,7 +8,7 @@ from against import compare
 
 from detr_jittor.jt.kernels import fast, plain
 from detr_jittor.jt.kernels.fast.library import run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 rng = np.random.default_rng(3)
 

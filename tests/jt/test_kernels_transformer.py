@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from against import compare
 
-from detr_jittor import seeding
 from detr_jittor.jt.kernels import fast, plain
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import seeding
 
 rng = np.random.default_rng(5)
 KEY = 0x9ABCDEF1

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 import torch  # isort: skip  (after jittor: the other way round makes Jittor slow)
 
@@ -343,12 +343,12 @@ void StaleOp::run() { outputs().front()->ptr<float>()[0] = number; }
 STALE_RUN = """
 import sys
 from pathlib import Path
-from detr_jittor.jt.kernels.fast.library import digest
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.kernels.fast.library import compiled
+from detr_jittor.jt.setup.runtime import jt
 
 sources = sorted(str(path) for path in Path(sys.argv[1]).iterdir())
-flags = f"-DDETR_SOURCES={digest(sources)}" if sys.argv[2] == "digest" else "-DDETR_SOURCES=0"
-print(jt.compiler.compile_custom_ops(sources, extra_flags=flags).stale(jt.zeros(1)).item())
+operators = compiled(sources, "") if sys.argv[2] == "digest" else jt.compiler.compile_custom_ops(sources)
+print(operators.stale(jt.zeros(1)).item())
 """
 
 

@@ -6,8 +6,8 @@ from detr_jittor.align.measure import Item, compare, error_of, root_mean_square
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
-from detr_jittor.recorder import some_queries
 from detr_jittor.reference import layers
+from detr_jittor.twin.recorder import some_queries
 
 
 def run(trial: Trial) -> Stage:

@@ -13,7 +13,7 @@ from detr_jittor.align.measure import Item, compare, root_mean_square
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
-from detr_jittor.recorder import Gradients, Kinks
+from detr_jittor.twin.recorder import Gradients, Kinks
 
 
 def run(trial: Trial) -> Stage:

@@ -5,14 +5,14 @@ The truth is the NumPy oracle in float64.
 
 import numpy as np
 
-from detr_jittor import seeding
 from detr_jittor.align.measure import Item, compare, exact
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import JITTOR, PYTORCH, Trial
-from detr_jittor.config import OptimConfig
-from detr_jittor.parameters import in_backbone
+from detr_jittor.config.options import OptimConfig
 from detr_jittor.reference.optim import adamw, clip_factor
+from detr_jittor.twin import seeding
+from detr_jittor.twin.parameters import in_backbone
 from detr_jittor.types import State
 
 SIZE = 1e-3  # of gradients and moments

@@ -3,7 +3,7 @@
 from detr_jittor.align.measure import Item, exact
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.trial import JITTOR, PYTORCH, Trial
-from detr_jittor.config import Config
+from detr_jittor.config.options import Config
 
 # Trainable parameters of the reference code's models, with 91 classes.
 PUBLISHED = {"resnet50": 41_302_368, "resnet101": 60_242_272}

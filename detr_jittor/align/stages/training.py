@@ -9,13 +9,13 @@ from itertools import count, islice
 
 import numpy as np
 
-from detr_jittor import seeding
 from detr_jittor.align.measure import Error, Item, compare, root_mean_square, within
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages.matching import assignment_item, columns_of
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, ONE_THREAD, PYTORCH, Trial
-from detr_jittor.parameters import in_backbone
+from detr_jittor.twin import seeding
+from detr_jittor.twin.parameters import in_backbone
 from detr_jittor.types import Batch, State
 
 

@@ -1,8 +1,8 @@
 """What Jittor lacks on this hardware. The model calls `kernels.attention(…)`; here is decided which one serves."""
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt import runtime
 from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.setup import runtime
 
 serving = plain
 

@@ -8,7 +8,7 @@ from functools import reduce
 
 import numpy as np
 
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 nn = jt.nn
 

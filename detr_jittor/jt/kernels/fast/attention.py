@@ -1,7 +1,7 @@
 """Scaled dot-product attention. B batch, L length, D width."""
 
 from detr_jittor.jt.kernels.fast.library import apply, run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 
 class Attention(jt.Function):

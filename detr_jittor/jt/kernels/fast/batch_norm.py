@@ -2,7 +2,7 @@
 
 from detr_jittor.jt.kernels.fast.convolution import conv_norm
 from detr_jittor.jt.kernels.fast.library import apply, run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 
 class BatchNorm(jt.Function):

@@ -7,7 +7,7 @@ B batch, C channels, H and W height and width.
 """
 
 from detr_jittor.jt.kernels.fast.library import apply, is_kept, run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 activations = "float32"  # what convolutions write
 

@@ -1,7 +1,7 @@
 """Dropout, layer norm, fork and AdamW. D width."""
 
 from detr_jittor.jt.kernels.fast.library import apply, run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 
 class Dropout(jt.Function):

@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
-from detr_jittor.jt import runtime
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup import runtime
+from detr_jittor.jt.setup.runtime import jt
 
 SOURCES = sorted(str(path) for path in (Path(__file__).parent / "cc").iterdir() if path.suffix in (".h", ".cc"))
 # Not -ffast-math: a loss or gradient that is not finite must be seen.
@@ -21,15 +23,40 @@ def unavailable() -> str:
 
 @functools.cache
 def operators():
-    """The compiled kernels. Jittor's cache knows sources, flags and compiler: a change of any compiles anew."""
     include, lib = runtime.onednn_paths()
-    flags = f'{FLAGS} -DDETR_SOURCES={digest(SOURCES)} -I"{include}" -L"{lib}" -ldnnl '
-    return jt.compiler.compile_custom_ops(SOURCES, extra_flags=flags)
+    return compiled(SOURCES, f'{FLAGS} -I"{include}" -L"{lib}" -ldnnl ')
+
+
+def compiled(sources: list[str], flags: str):
+    """The operators of these sources. Jittor's cache knows flags and compiler, the folder's name the sources.
+
+    TRAP(jittor): stale-headers. Its cache overlooks a header that is included after an #endif, and would link objects
+    made with the old one: so sources with another digest are compiled in another folder.
+    """
+    compiler, cache = jt.compiler, jt.compiler.cache_path
+    name = f"detr_kernels_{digest(sources)}"  # of the module too: Python would find an older one of the same name
+    place = Path(cache, name)
+    try:
+        compiler.cache_path = str(place)
+        return compiler.compile_custom_ops(copied(sources, place), extra_flags=flags, gen_name_=name)
+    finally:
+        compiler.cache_path = cache
+
+
+def copied(sources: list[str], place: Path) -> list[str]:
+    """The sources in `place`, from where they are compiled: an installation elsewhere with the same ones finds them
+    compiled, and one of another version does not overwrite them."""
+    place.mkdir(exist_ok=True)
+    for source in sources:
+        target = place / Path(source).name
+        if not target.exists():
+            part = target.with_suffix(f".{os.getpid()}")  # another process may be at the same
+            shutil.copyfile(source, part)
+            os.replace(part, target)
+    return [str(place / Path(source).name) for source in sources]
 
 
 def digest(sources: list[str]) -> str:
-    """TRAP(jittor): stale-headers. Its cache overlooks a header that is included after an #endif, and would link
-    objects made with the old one: so all sources are among the flags, as one number."""
     return hashlib.sha256(b"\0".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
 
 

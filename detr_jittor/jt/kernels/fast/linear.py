@@ -1,7 +1,7 @@
 """Linear layers, alone and as the feed-forward pair of the transformer. B batch, L length, D width, F hidden width."""
 
 from detr_jittor.jt.kernels.fast.library import apply, is_kept, run
-from detr_jittor.jt.runtime import jt
+from detr_jittor.jt.setup.runtime import jt
 
 
 class Linear(jt.Function):

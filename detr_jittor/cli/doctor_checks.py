@@ -1,0 +1,254 @@
+"""The checks of `detr-jittor doctor`: what this machine has, whether Jittor can use it, and the mend if not.
+
+Nothing here needs Jittor, torch or even NumPy to be installed.
+"""
+
+import ctypes.util
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from detr_jittor.errors import DetrError
+from detr_jittor.jt.setup import machine, onednn
+from detr_jittor.jt.setup.cuda import find_cuda, output_of
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+CACHE_NEEDS = 300  # MB; Jittor's core takes 130, oneDNN 40, DETR's operators some dozens
+CUTLASS_MD5 = "999ecb7e217e40c497bc3d0ded6643f0"  # the archive that Jittor 1.3.11 asks for
+CUTLASS_URL = "https://cg.cs.tsinghua.edu.cn/jittor/assets/cutlass.zip"
+INFLUENCE = ("JITTOR_HOME", "nvcc_path", "cc_path", "cc_flags", "cache_name", "python_config_path", "use_mkl",
+             "use_mpi", "use_cutt", "use_cutlass", "use_nccl", "debug", "FIX_TORCH_ERROR")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    subject: str
+    status: str  # "ok", "warning" or "failed"
+    found: str
+    mend: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, the slowest check (Jittor itself) last."""
+    for subject, check in CHECKS.items():
+        try:
+            yield from check(subject)
+        except DetrError as error:
+            yield Finding(subject, FAILED, error.what, error.mend)
+        except (OSError, ImportError) as error:
+            yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install -r requirements.txt")
+
+
+def python(subject: str) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = (3, 10) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32
+    yield Finding(subject, OK if good else FAILED, f"{version} at {sys.executable}",
+                  "" if good else "Use a 64-bit Python 3.10, 3.11 or 3.12; numpy < 2 has no wheels for others.")
+
+
+def headers(subject: str) -> Iterator[Finding]:
+    yield Finding(subject, OK, f"{machine.find_python_config()}")
+
+
+def numpy(subject: str) -> Iterator[Finding]:
+    machine.check_numpy()
+    yield Finding(subject, OK, metadata.version("numpy"))
+
+
+def compiler(subject: str) -> Iterator[Finding]:
+    """Compile a few lines with OpenMP, as Jittor will."""
+    path = machine.find_compiler()
+    version = output_of(path, "-dumpfullversion", "-dumpversion").strip()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "trial.cc")
+        source.write_text("#include <omp.h>\n#include <string>\nstd::string f() {\n"
+                          "  return std::to_string(omp_get_max_threads());\n}\n")
+        command = [path, "-std=c++14", "-fPIC", "-shared", "-fopenmp", str(source), "-o", str(Path(folder, "trial.so"))]
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if run.returncode == 0:
+        yield Finding(subject, OK, f"{version} at {path}")
+    else:
+        lines = run.stderr.strip().splitlines() or ["no message"]
+        what = next((line for line in lines if "error" in line), lines[-1])
+        yield Finding(subject, FAILED, f"{path} cannot compile a program with OpenMP: {what}",
+                      f"Run: sudo apt install g++ {openmp_package()}")
+
+
+def openmp_package() -> str:
+    return "libomp-dev" if "clang" in os.environ.get("cc_path", "") else "libgomp1"
+
+
+def openmp(subject: str) -> Iterator[Finding]:
+    """Jittor loads the compiler's OpenMP library by name before anything else."""
+    name = "omp" if "clang" in os.environ.get("cc_path", "") else "gomp"
+    found = ctypes.util.find_library(name)
+    yield Finding(subject, OK if found else FAILED, found or f"lib{name} not found",
+                  "" if found else f"Run: sudo apt install {openmp_package()}; in conda: conda install -c conda-forge "
+                                   f"{'llvm-openmp' if name == 'omp' else 'libgomp'}")
+
+
+def libstdcxx(subject: str) -> Iterator[Finding]:
+    """conda brings a libstdc++ of its own; what a newer g++ compiles then fails with "GLIBCXX_3.4.… not found"."""
+    code = "import ctypes; ctypes.CDLL('libstdc++.so.6'); print(open('/proc/self/maps').read())"
+    loaded = re.search(r"/\S*libstdc\+\+\.so\S*", output_of(sys.executable, "-c", code))
+    linked = Path(output_of(machine.find_compiler(), "-print-file-name=libstdc++.so.6").strip())
+    if not loaded or not linked.is_file():
+        yield Finding(subject, WARNING, "libstdc++.so.6 not found", "Run: sudo apt install libstdc++6")
+        return
+    have, need = newest_glibcxx(Path(loaded[0])), newest_glibcxx(linked)
+    found = f"GLIBCXX_3.4.{have} in {loaded[0]}"
+    if have >= need:
+        yield Finding(subject, OK, found)
+    else:
+        yield Finding(subject, WARNING, f"{found}, but g++ links with GLIBCXX_3.4.{need}",
+                      'In conda: conda install -c conda-forge "libstdcxx-ng>=13"; else remove the older library from '
+                      "LD_LIBRARY_PATH.")
+
+
+def newest_glibcxx(library: Path) -> int:
+    """x of the highest GLIBCXX_3.4.x that a libstdc++ offers."""
+    return max((int(n) for n in re.findall(rb"GLIBCXX_3\.4\.(\d+)", library.read_bytes())), default=0)
+
+
+def one_dnn(subject: str) -> Iterator[Finding]:
+    if not machine.needs_onednn():
+        yield Finding(subject, WARNING, "no wheel for this machine", "Jittor will download its own oneDNN.")
+        return
+    place = onednn.folder(machine.choose_home()[0])
+    if onednn.is_complete(place):
+        yield Finding(subject, OK, f"2.6 in {place}")
+    else:
+        yield Finding(subject, OK, f"2.6, will be copied from {onednn.wheel_files()[1]} to {place}")
+    if os.environ.get("use_mkl", "1") != "1":
+        yield Finding(subject, WARNING, "use_mkl is set: very slow convolutions", "Run: unset use_mkl")
+
+
+def gpu(subject: str) -> Iterator[Finding]:
+    """The GPU, each CUDA and its cuDNN, and which of them Jittor will be shown."""
+    cuda = find_cuda(machine.choose_home()[0])
+    install = "Install CUDA 12.2 with cuDNN 8, or let Jittor do it: python -m jittor_utils.install_cuda"
+    if not cuda.gpu:
+        yield Finding(subject, OK, "none, or no NVIDIA driver: Jittor runs on the CPU")
+    elif cuda.nvcc:
+        yield Finding(subject, OK, f"{cuda.gpu}, through {cuda.nvcc}")
+    else:
+        yield Finding(subject, WARNING, f"{cuda.gpu}, but Jittor runs on the CPU: {cuda.problem}", install)
+    for toolkit in cuda.toolkits:
+        if toolkit.problem:
+            yield Finding("CUDA", WARNING if cuda.gpu else OK, f"{toolkit.problem}: hidden from Jittor",
+                          install if cuda.gpu else "")
+        else:
+            yield Finding("CUDA", OK, f"{toolkit.version} with cuDNN {toolkit.cudnn} at {toolkit.nvcc}")
+
+
+def cutlass(subject: str) -> Iterator[Finding]:
+    """Where Jittor's download was cut off, every later start fails with a wrong MD5."""
+    folder = machine.choose_home()[0] / ".cache" / "jittor" / "cutlass"
+    archive, unpacked = folder / "cutlass.zip", folder / "cutlass" / "include" / "cutlass" / "cutlass.h"
+    wanted = os.environ.get("use_cutlass") == "1"
+    if not archive.is_file():
+        yield Finding(subject, OK, "will be downloaded (use_cutlass=1)" if wanted else "not used (use_cutlass=0)")
+    elif hashlib.md5(archive.read_bytes()).hexdigest() == CUTLASS_MD5:
+        yield Finding(subject, OK, str(unpacked.parents[2]) if unpacked.is_file() else f"{archive}, not yet unpacked")
+    else:
+        yield Finding(subject, FAILED if wanted else WARNING, f"{archive} has a wrong MD5: its download was cut off",
+                      f"Run: rm -r {folder}. DETR does not need it (use_cutlass=0). To have it all the same, fetch "
+                      f"{CUTLASS_URL} by browser (MD5 {CUTLASS_MD5}), put it there and unpack it beside itself.")
+
+
+def home(subject: str) -> Iterator[Finding]:
+    place, notes = machine.choose_home()
+    if notes:
+        yield Finding(subject, WARNING, notes[0], "Set JITTOR_HOME to a folder that can be written, or mend what is "
+                                                  "named.")
+    else:
+        yield Finding(subject, OK, str(place / ".cache" / "jittor"))
+
+
+def disk(subject: str) -> Iterator[Finding]:
+    place = machine.choose_home()[0]
+    free = shutil.disk_usage(place).free // 2**20
+    status = OK if free > 3 * CACHE_NEEDS else WARNING if free > CACHE_NEEDS else FAILED
+    yield Finding(subject, status, f"{free} MB free in {place}",
+                  "" if status == OK else f"Jittor's cache needs {CACHE_NEEDS} MB. Free some, or set JITTOR_HOME to a "
+                                          "folder on another disk.")
+
+
+def cpu(subject: str) -> Iterator[Finding]:
+    text = Path("/proc/cpuinfo").read_text()
+    name, flags = (re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE) for key in ("model name", "flags"))
+    has = set(flags[1].split()) if flags else set()
+    speed = [label for label, flag in (("AVX2", "avx2"), ("AVX-512", "avx512f"), ("bf16", "avx512_bf16"),
+                                       ("AMX", "amx_bf16")) if flag in has]
+    found = f"{name[1] if name else 'unknown'}, {len(os.sched_getaffinity(0))} cores, {', '.join(speed) or 'no AVX2'}"
+    slow = machine.needs_onednn() and "AVX2" not in speed
+    yield Finding(subject, WARNING if slow else OK, found,
+                  "Expect a slow training; an x86-64 CPU of 2013 or later has AVX2." if slow else "")
+
+
+def torch(subject: str) -> Iterator[Finding]:
+    try:
+        yield Finding(subject, OK, f"{metadata.version('torch')}; in a program that uses both, import jittor first")
+    except metadata.PackageNotFoundError:
+        yield Finding(subject, OK, "not installed; only the PyTorch twin needs it (pip install -e .[pytorch])")
+
+
+def variables(subject: str) -> Iterator[Finding]:
+    """What the user has set himself stays as it is, so it belongs into the report."""
+    mine = [f"{name}={os.environ[name]}" for name in INFLUENCE if name in os.environ]
+    yield Finding(subject, WARNING if mine else OK, ", ".join(mine) or "none that change Jittor",
+                  f"If Jittor does not start: unset {' '.join(m.split('=')[0] for m in mine)}" if mine else "")
+
+
+def jittor(subject: str) -> Iterator[Finding]:
+    """Start Jittor in a process of its own and let it compute; it may abort, or compile for minutes at first."""
+    run = subprocess.run([sys.executable, "-m", "detr_jittor.jt.setup.trial"], stdout=subprocess.PIPE, text=True,
+                         env=os.environ | {"PYTHONPATH": package_path()})
+    try:
+        result = json.loads(run.stdout.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        yield Finding(subject, FAILED, f"its process died (status {run.returncode}); the lines above say where",
+                      "Mend what failed above; if nothing did, remove Jittor's cache (~/.cache/jittor/jt*) and repeat.")
+        return
+    if "problem" in result:
+        yield Finding(subject, FAILED, result["problem"], known_mend(result["problem"]) or result["mend"])
+    elif not result["right"]:
+        yield Finding(subject, FAILED, f"{result['version']} computes wrongly (relative error {result['error']:.1g})",
+                      f"Remove its cache ({result['cache']}/jt*) and repeat; check numpy and the compiler above.")
+    else:
+        yield Finding(subject, OK, f"{result['version']} starts and computes rightly on the {result['device']}")
+
+
+def package_path() -> str:
+    """PYTHONPATH with which a child process finds this very package."""
+    return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+
+
+def known_mend(problem: str) -> str:
+    """The mend for what Jittor's own messages say."""
+    mends = {
+        "GLIBCXX": 'Run: conda install -c conda-forge "libstdcxx-ng>=13"',
+        "No space left": "Free some disk, or set JITTOR_HOME to a folder on another disk.",
+        "openmp library not found": f"Run: sudo apt install {openmp_package()}",
+        "No module named": "Run: pip install -r requirements.txt",
+        "urlopen error": "Jittor wants to download something: unset the variables that are listed above.",
+    }
+    return next((mend for sign, mend in mends.items() if sign in problem), "")
+
+
+CHECKS = {
+    "Python": python, "Python headers": headers, "numpy": numpy, "C++ compiler": compiler, "OpenMP": openmp,
+    "libstdc++": libstdcxx, "CPU": cpu, "home": home, "disk": disk, "oneDNN": one_dnn, "GPU": gpu, "cutlass": cutlass,
+    "torch": torch, "environment": variables, "Jittor": jittor,
+}

@@ -1,0 +1,97 @@
+"""Combinations of settings that make no sense, all in one place."""
+
+import math
+
+from detr_jittor.config.options import Config
+from detr_jittor.errors import DetrError
+
+
+def check(config: Config) -> None:
+    """Errors: DetrError for the first rule that the settings break; it names the options as the user writes them."""
+    values = config.flat()
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DetrError(f"--{name} {value} is no finite number.", "Give a number.")
+    for rules in (model_rules, training_rules, run_rules):
+        for broken, what, mend in rules(config):
+            if broken:
+                raise DetrError(what, mend)
+
+
+def model_rules(config: Config):
+    """(broken, what, mend) of the model's options"""
+    m = config.model
+    for name in ("dec_layers", "dim_feedforward", "hidden_dim", "nheads", "num_queries"):
+        yield getattr(m, name) < 1, f"--{name} {getattr(m, name)} is less than 1.", "Give a positive number."
+    yield m.enc_layers < 0, f"--enc_layers {m.enc_layers} is less than 0.", "Give 0 for no encoder, or more."
+    yield (m.num_classes is not None and m.num_classes < 1, f"--num_classes {m.num_classes} is less than 1.",
+           "Give the largest label + 1.")
+    yield not 0 <= m.dropout < 1, f"--dropout {m.dropout} is not in 0 … 1.", "Give a share below 1, such as 0.1."
+    yield (m.hidden_dim % m.nheads, f"--hidden_dim {m.hidden_dim} is not divisible by --nheads {m.nheads}.",
+           "Each head takes an equal part.")
+    parts = 4 if m.position_embedding == "sine" else 2
+    yield (m.hidden_dim % parts, f"--hidden_dim {m.hidden_dim} is not divisible by {parts}, as "
+           f"--position_embedding {m.position_embedding} needs.", "Half of it encodes each axis.")
+    stride = 16 if m.dilation or m.backbone_stages < 4 else 32
+    yield (m.position_embedding == "learned" and config.data.max_size > 50 * stride,
+           f"--position_embedding learned has vectors for 50 rows and columns of {stride} pixels, but --max_size is "
+           f"{config.data.max_size}.", f"Give a --max_size of at most {50 * stride}.")
+    yield (m.dilation and m.backbone_stages < 4, "--dilation goes with all four stages of the backbone.",
+           "Leave out --dilation or --backbone_stages 3: both give features of stride 16.")
+    yield (m.masks and m.backbone_stages < 4, "--masks needs all four stages of the backbone.",
+           "Leave out --backbone_stages 3.")
+    yield (m.masks and (m.hidden_dim % 128 or m.nheads % 8), f"--masks needs a --hidden_dim divisible by 128 and "
+           f"--nheads by 8, for the group norms of the mask head, not {m.hidden_dim} and {m.nheads}.",
+           "The paper has 256 and 8.")
+    yield m.masks and config.run.precision == "bf16", "--masks and --precision bf16 do not go together.", \
+        "Leave out --precision."
+
+
+def training_rules(config: Config):
+    """(broken, what, mend) of the options of losses, optimizer and data"""
+    o, d, loss = config.optim, config.data, config.loss
+    yield not o.lr > 0, f"--lr {o.lr} is not positive.", "Nothing would be learned."
+    for name, value in (("lr_backbone", o.lr_backbone), ("weight_decay", o.weight_decay),
+                        ("clip_max_norm", o.clip_max_norm), ("warmup_steps", o.warmup_steps),
+                        ("early_stop", o.early_stop), ("num_workers", d.num_workers),
+                        ("max_bad_images", d.max_bad_images),
+                        ("save_every_steps", config.run.save_every_steps), ("eval_train", config.run.eval_train),
+                        ("seed", config.run.seed),
+                        *((f, getattr(loss, f)) for f in vars(loss) if f != "no_aux_loss")):
+        yield value < 0, f"--{name} {value} is negative.", "Give 0 or more."
+    for name, value in (("batch_size", o.batch_size), ("epochs", o.epochs), ("lr_drop", o.lr_drop),
+                        ("max_steps", o.max_steps), ("accumulate", o.accumulate), ("eval_every", config.run.eval_every),
+                        ("min_size", d.min_size), ("max_size", d.max_size)):
+        yield value is not None and value < 1, f"--{name} {value} is less than 1.", "Give a positive number."
+    yield (d.min_size > d.max_size, f"--min_size {d.min_size} is more than --max_size {d.max_size}.",
+           "The short side cannot be longer than the long one.")
+    yield (not (loss.set_cost_class or loss.set_cost_bbox or loss.set_cost_giou),
+           "--set_cost_class, --set_cost_bbox and --set_cost_giou are all 0.", "The matching needs one of them.")
+    yield (d.dataset_file == "coco_panoptic" and not d.coco_panoptic_path,
+           "--dataset_file coco_panoptic needs a --coco_panoptic_path.", "Pass the folder of the panoptic pictures.")
+    yield (d.dataset_file == "coco_panoptic" and config.run.eval_train > 0,
+           "--eval_train goes with --dataset_file coco only.", "Leave it out.")
+
+
+def run_rules(config: Config):
+    """(broken, what, mend) of the options of the run"""
+    r = config.run
+    kind = r.device.split(":")[0]
+    yield kind not in ("auto", "cpu", "cuda"), f"--device {r.device} is unknown.", "Give auto, cpu or cuda."
+    yield (r.eval and not (r.resume or r.weights), "--eval has no weights to evaluate.", "Pass --resume CHECKPOINT.")
+    yield (r.resume == "auto" and not r.output_dir, "--resume auto has no folder to look in.", "Pass --output_dir.")
+    yield (r.save_every_steps > 0 and not r.output_dir, "--save_every_steps has no folder to write to.",
+           "Pass --output_dir.")
+    yield (r.start_epoch < 0 or (r.start_epoch >= config.optim.epochs and not r.eval),
+           f"--start_epoch {r.start_epoch} is not in 0 … {config.optim.epochs - 1}, the numbers of the epochs.",
+           "Give more --epochs.")
+    yield (r.frozen_weights is not None and not config.model.masks,
+           "--frozen_weights trains the mask head alone, which needs --masks.", "Add --masks.")
+    yield (bool(r.frozen_weights and r.weights), "--frozen_weights and --weights both give the detector.",
+           "Leave one out.")
+    yield (bool(r.frozen_weights) and config.optim.freeze != "none",
+           f"--frozen_weights trains the mask head alone, --freeze {config.optim.freeze} leaves others.",
+           "Leave one out.")
+    yield (config.optim.accumulate > 1 and r.world_size > 1, "--accumulate does not go with several processes.",
+           "Give a larger --batch_size, or start more processes.")
+    yield r.world_size < 1, f"--world_size {r.world_size} is less than 1.", "Give the number of processes."

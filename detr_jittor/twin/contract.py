@@ -1,0 +1,80 @@
+"""The waist: what the engine asks of a framework. `load_twin` imports only the one that is asked for.
+
+Everything that crosses is NumPy: both twins receive the same batches, seeds and assignments,
+so that a difference between them can only come from `jt/` or `pt/`.
+"""
+
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from detr_jittor.config.options import Config, RunConfig
+from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.types import Attention, Batch, Outputs, State
+
+
+class Twin(Protocol):
+    name: str  # "jittor" or "pytorch"
+    n_parameters: int  # trainable parameters, as the reference code counts them
+    device: str  # what it runs on, in words
+    kernels: str  # which kernels serve, in words
+    trained: Collection[str]  # the names of the weights that the optimizer moves
+
+    def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
+        """
+        Args:
+            processes: those that train together, as `join` gives them.
+        """
+
+    @staticmethod
+    def join(run: RunConfig) -> Processes:
+        """The processes that were started with this one. Errors: DetrError if that is not what the settings say."""
+
+    def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
+        """One optimizer step.
+
+        Args:
+            seed: the seed of this step (`seeding.step_seed`); dropout masks are made from it.
+            lr_factor: both groups' learning rates are multiplied by it (`schedule.lr_factor`).
+
+        Returns: `loss` (the weighted sum), every unscaled loss term by the reference's key
+            (`loss_ce`, `loss_bbox_0`, …, `class_error`, `cardinality_error`) and `grad_norm` before clipping.
+            If `loss` or `grad_norm` is not finite, nothing was updated. With several processes, which all must
+            take part with a batch of their own, all of it is the mean over them.
+        """
+
+    def averaged(self) -> AbstractContextManager:
+        """For a while the moving averages in place of the weights, where there are any."""
+
+    def evaluate(self, batch: Batch) -> tuple[Outputs, dict[str, float]]:
+        """The outputs of the last decoder layer and the losses, in evaluation mode (no dropout, no update).
+
+        Each process for itself.
+        """
+
+    def predict(self, batch: Batch) -> Outputs:
+        """The outputs of the last decoder layer, in evaluation mode; targets are not looked at."""
+
+    def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
+        """What `predict` gives, and where the model looked."""
+
+    def state(self) -> State:
+        """A NumPy copy of all weights and the optimizer's state."""
+
+    def load(self, state: State) -> None:
+        """Take over a state, whole or not at all.
+
+        Errors: DetrError, listing together every missing, surplus and misshapen key. An empty `state.optimizer`
+            leaves the optimizer as it is (weights only).
+        """
+
+
+def load_twin(framework: str) -> type[Twin]:
+    """The twin of that name, "jittor" or "pytorch", imported now and not before."""
+    if framework == "jittor":
+        from detr_jittor.jt.twin import JittorTwin
+
+        return JittorTwin
+    from detr_jittor.pt.twin import PyTorchTwin
+
+    return PyTorchTwin
