@@ -2,7 +2,7 @@
 
 import math
 
-from detr_jittor.config.options import Config
+from detr_jittor.config.options import Config, ModelConfig
 from detr_jittor.errors import DetrError
 
 
@@ -43,8 +43,24 @@ def model_rules(config: Config):
     yield (m.masks and (m.hidden_dim % 128 or m.nheads % 8), f"--masks needs a --hidden_dim divisible by 128 and "
            f"--nheads by 8, for the group norms of the mask head, not {m.hidden_dim} and {m.nheads}.",
            "The paper has 256 and 8.")
+    yield from box_rules(m)
     yield m.masks and config.run.precision == "bf16", "--masks and --precision bf16 do not go together.", \
         "Leave out --precision."
+
+
+def box_rules(m: ModelConfig):
+    """(broken, what, mend) of the box decoder"""
+    box = m.decoder == "box"
+    for name in ("no_conditional", "no_sampling", "no_focal"):
+        yield (getattr(m, name) and not box, f"--{name} leaves out a part of the box decoder.",
+               "Leave it out, or add --decoder box.")
+    yield m.denoising < 0, f"--denoising {m.denoising} is negative.", "Give 0 for none, or more."
+    yield (box and m.masks, "--masks does not go with --decoder box: the mask head reads where queries look on the "
+           "whole picture.", "Leave one out.")
+    yield (box and m.position_embedding == "learned", "--decoder box looks between the places for which "
+           "--position_embedding learned has vectors.", "Leave out --position_embedding.")
+    yield (box and m.hidden_dim % 32, f"--hidden_dim {m.hidden_dim} is not divisible by 32, as the group norms of "
+           "--decoder box need.", "Give a multiple of 32.")
 
 
 def training_rules(config: Config):

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from detr_jittor.checkpoint import store
+from detr_jittor.checkpoint.architecture import num_classes as classes_in
 from detr_jittor.checkpoint.backbone import weights_file, with_backbone
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.checkpoint.layout import Checkpoint
@@ -98,11 +99,10 @@ def check_classes(file: str, checkpoint: Checkpoint, data: CocoIndex, num_classe
         if strange:
             raise DetrError(f"{file}: trained on other classes than {data.name}, whose {listed(strange, data.classes)} "
                             "it does not have.", "Give it the dataset that it was trained on.")
-    outputs = checkpoint.state.model.get("class_embed.weight", checkpoint.state.model.get("detr.class_embed.weight"))
-    wanted = num_classes or (checkpoint.classes or data.classes).num_classes
-    if outputs is not None and len(outputs) != wanted + 1:
-        raise DetrError(f"{file}: has {len(outputs) - 1} classes, but {wanted} are wanted for {data.name}.",
-                        f"Give it its own dataset, or pass --num_classes {len(outputs) - 1} if the labels agree.")
+    count, wanted = classes_in(checkpoint), num_classes or (checkpoint.classes or data.classes).num_classes
+    if count not in (None, wanted):
+        raise DetrError(f"{file}: has {count} classes, but {wanted} are wanted for {data.name}.",
+                        f"Give it its own dataset, or pass --num_classes {count} if the labels agree.")
 
 
 def listed(categories: list[int], classes: Classes) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from detr_jittor.config.options import Config
-from detr_jittor.jt import backbone, kernels, transformer
+from detr_jittor.jt import backbone, box_decoder, kernels, transformer
 from detr_jittor.jt.average import Average
 from detr_jittor.jt.box_criterion import criterion_of
 from detr_jittor.jt.box_detr import BoxDETR
@@ -18,7 +18,7 @@ from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import seeding
-from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.denoising import Noisy, noisy_copies
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
@@ -139,12 +139,17 @@ class JittorTwin:
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """See `twin.Twin.attend`."""
-        calls, paddings = [], []
+        calls, sampled, paddings = [], [], []
         with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(box_decoder, "sampled_attention", lambda _, *inputs: sampled.append(inputs[:5])),
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
-        pairs = [(q.numpy(), k.numpy()) for q, k in calls]
-        return outputs, attention_of(pairs, paddings[0].numpy(), self.config.model)
+        pairs, padding = [(q.numpy(), k.numpy()) for q, k in calls], paddings[0].numpy()
+        if not sampled:
+            return outputs, attention_of(pairs, padding, self.config.model)
+        content, place, maps, boxes, extent = sampled[-1]
+        samples = [x.numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""

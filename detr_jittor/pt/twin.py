@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from detr_jittor.config.options import Config
-from detr_jittor.pt import backbone, transformer
+from detr_jittor.pt import backbone, box_decoder, transformer
 from detr_jittor.pt.average import Average
 from detr_jittor.pt.box_criterion import criterion_of
 from detr_jittor.pt.box_detr import BoxDETR
@@ -17,7 +17,7 @@ from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.twin import seeding
-from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.denoising import Noisy, noisy_copies
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
@@ -143,12 +143,17 @@ class PyTorchTwin:
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """See `twin.Twin.attend`."""
-        calls, paddings = [], []
+        calls, sampled, paddings = [], [], []
         with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(box_decoder, "sampled_attention", lambda _, *inputs: sampled.append(inputs[:5])),
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
-        pairs = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls]
-        return outputs, attention_of(pairs, paddings[0].cpu().numpy(), self.config.model)
+        pairs, padding = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls], paddings[0].cpu().numpy()
+        if not sampled:
+            return outputs, attention_of(pairs, padding, self.config.model)
+        content, place, maps, boxes, extent = sampled[-1]
+        samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""
