@@ -12,7 +12,7 @@ from detr_jittor.jt import transformer
 from detr_jittor.jt.detr import MLP
 from detr_jittor.jt.dropout import Dropout
 from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear
-from detr_jittor.jt.sampling import sampled_attention, sine
+from detr_jittor.jt.sampling import from_heads, sampled_attention, sine, to_heads
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
 from detr_jittor.twin.denoising import Noisy
@@ -103,21 +103,10 @@ class ConditionalAttention(nn.Module):
         """On the bins of each query's box"""
         width = content.shape[2] // self.nheads * (2 if self.conditional else 1)  # of a query's head
         key_place = self.key_place if self.conditional else self.key
-        content, place = (self.brought(x * width**-0.5, w.weight) for x, w in ((content, self.key), (place, key_place)))
+        content = to_heads(content * width**-0.5, self.key.weight, self.nheads)  # [B, K, n, D]
+        place = to_heads(place * width**-0.5, key_place.weight, self.nheads)  # [B, K, n, D]
         seen = sampled_attention(content, place, scene.maps, boxes, scene.extent, self.dropout)  # [B, K, n, D]
-        value = self.value.weight.reshape(self.nheads, -1, seen.shape[3])  # [n, D / n, D]
-        return by_head(seen, value.transpose(0, 2, 1)).flatten(2)  # [B, K, D]
-
-    def brought(self, x, weight):
-        """Wᵀ x by head: [B, K, D] and [D, D] → [B, K, n, D]"""
-        return by_head(x.reshape(*x.shape[:2], self.nheads, -1), weight.reshape(self.nheads, -1, weight.shape[1]))
-
-
-def by_head(x, weights):
-    """Each head's own matrix: [B, K, n, E] and [n, E, F] → [B, K, n, F]"""
-    b, k, n, e = x.shape
-    y = jt.matmul(x.permute(2, 0, 1, 3).reshape(n, b * k, e), weights)  # [n, B·K, F]
-    return y.reshape(n, b, k, -1).permute(1, 2, 0, 3)
+        return from_heads(seen, self.value.weight, self.nheads)
 
 
 class BoxDecoderLayer(nn.Module, FeedForward):

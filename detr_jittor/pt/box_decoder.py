@@ -14,7 +14,7 @@ from detr_jittor.config.options import ModelConfig
 from detr_jittor.pt import transformer
 from detr_jittor.pt.detr import MLP
 from detr_jittor.pt.dropout import Dropout
-from detr_jittor.pt.sampling import sampled_attention, sine
+from detr_jittor.pt.sampling import from_heads, sampled_attention, sine, to_heads
 from detr_jittor.pt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
 from detr_jittor.twin.denoising import Noisy
 
@@ -103,21 +103,10 @@ class ConditionalAttention(nn.Module):
         """On the bins of each query's box"""
         width = content.shape[2] // self.nheads * (2 if self.conditional else 1)  # of a query's head
         key_place = self.key_place if self.conditional else self.key
-        content, place = (self.brought(x * width**-0.5, w.weight) for x, w in ((content, self.key), (place, key_place)))
+        content = to_heads(content * width**-0.5, self.key.weight, self.nheads)  # [B, K, n, D]
+        place = to_heads(place * width**-0.5, key_place.weight, self.nheads)  # [B, K, n, D]
         seen = sampled_attention(content, place, scene.maps, boxes, scene.extent, self.dropout)  # [B, K, n, D]
-        value = self.value.weight.unflatten(0, (self.nheads, -1))  # [n, D / n, D]
-        return by_head(seen, value.transpose(1, 2)).flatten(2)  # [B, K, D]
-
-    def brought(self, x, weight):
-        """Wᵀ x by head: [B, K, D] and [D, D] → [B, K, n, D]"""
-        heads = self.nheads, -1
-        return by_head(x.unflatten(2, heads), weight.unflatten(0, heads))
-
-
-def by_head(x, weights):
-    """Each head's own matrix: [B, K, n, E] and [n, E, F] → [B, K, n, F]"""
-    y = x.permute(2, 0, 1, 3).flatten(1, 2) @ weights  # [n, B·K, F]
-    return y.unflatten(1, x.shape[:2]).permute(1, 2, 0, 3)
+        return from_heads(seen, self.value.weight, self.nheads)
 
 
 class BoxDecoderLayer(nn.Module, FeedForward):

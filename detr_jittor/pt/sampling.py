@@ -17,10 +17,10 @@ BINS = 4  # P, of a box along each axis
 SAMPLES = 2  # of a bin along each axis, whose mean it is
 
 
-def sine(positions, features: int, temperature: float = 10000.0):
+def sine(positions, features: int):
     """Sines and cosines of numbers in 0 … 1, as the picture's own position has them: [...] → [..., features]"""
     exponent = torch.arange(features, device=positions.device) // 2 * (2.0 / features)
-    frequency = temperature ** exponent.to(positions.dtype)  # [features]
+    frequency = 10000.0 ** exponent.to(positions.dtype)  # [features]
     angle = positions[..., None] * (2 * math.pi) / frequency
     return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2)
 
@@ -76,3 +76,17 @@ def sampled_attention(content, place, maps, boxes, extent, dropout: Dropout):
     where = (of_rows[..., None] + of_columns[..., None, :]).flatten(3)  # [B, Q, n, P·P]
     scores = content @ tokens.transpose(2, 3) + where.repeat(1, 1, 1, len(maps))  # [B, Q, n, M·P·P]
     return dropout(scores.softmax(-1)) @ tokens
+
+
+def to_heads(x, weight, nheads: int):
+    """Wᵀ x by head: [B, Q, D] and [D, D] → [B, Q, n, D]"""
+    b, q, d = x.shape
+    rows = x.reshape(b * q, nheads, -1).transpose(0, 1)  # [n, B·Q, D / n]
+    return (rows @ weight.view(nheads, -1, d)).transpose(0, 1).reshape(b, q, nheads, d)
+
+
+def from_heads(x, weight, nheads: int):
+    """W x by head: [B, Q, n, D] and [D, D] → [B, Q, D]"""
+    b, q, _, d = x.shape
+    rows = x.reshape(b * q, nheads, d).transpose(0, 1)  # [n, B·Q, D]
+    return (rows @ weight.view(nheads, -1, d).transpose(1, 2)).transpose(0, 1).reshape(b, q, d)

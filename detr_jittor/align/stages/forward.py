@@ -45,8 +45,9 @@ def oracle_items(trial: Trial, truth: dict[str, np.ndarray]) -> list[Item]:
                          ("transformer.decoder.layers.0.multihead_attn", mask.reshape(len(mask), -1)),
                          ("transformer.decoder.layers.0.self_attn", None)):
         if f"{path}.q" in truth:
+            value = "v" if f"{path}.v" in truth else "value"  # a layer of its own in the box decoder
             # [B, heads, S, D / heads] each
-            q, k, v = (heads(truth[f"{path}.{x}"], trial.config.model.nheads) for x in "qkv")
+            q, k, v = (heads(truth[f"{path}.{x}"], trial.config.model.nheads) for x in ("q", "k", value))
             hidden = None if hidden is None else np.repeat(hidden[:, None], q.shape[1], axis=1)  # [B, heads, S]
             wanted = layers.attention(q, k, v, hidden).swapaxes(1, 2)  # [B, S, heads, D / heads]
             items.append(oracle_item(path, truth[f"{path}.heads"], wanted.reshape(truth[f"{path}.heads"].shape)))
