@@ -1,10 +1,11 @@
 # make demo   install into .venv and train on generated pictures
 # make test   install the test extras too, check the style and run every test
+# make quick  the same without the tests that are marked slow: some minutes
 # make demo PYTHON=python3.12 chooses another Python, VENV=folder another virtual environment.
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
-.PHONY: demo test install install-test
+.PHONY: demo test quick install install-test
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -25,6 +26,10 @@ demo: install
 test: install-test
 	@"$(VENV)/bin/ruff" check .
 	@"$(VENV)/bin/python" -m pytest
+
+quick: install-test
+	@"$(VENV)/bin/ruff" check .
+	@"$(VENV)/bin/python" -m pytest -m "not slow"
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test

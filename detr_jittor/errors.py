@@ -1,4 +1,4 @@
-"""Errors that a user reads: one line that names the file, the record and the mend."""
+"""Errors that a user reads: one line that names the file, the record and the fix."""
 
 import contextlib
 import errno
@@ -16,9 +16,9 @@ class DetrError(Exception):
     The command line prints it as one line and exits with status 2; it never ends in a traceback.
     """
 
-    def __init__(self, what: str, mend: str = ""):
-        self.what, self.mend = visible(what), visible(mend)
-        super().__init__(f"{self.what} {self.mend}".strip())
+    def __init__(self, what: str, fix: str = ""):
+        self.what, self.fix = visible(what), visible(fix)
+        super().__init__(f"{self.what} {self.fix}".strip())
 
 
 class SharedError(DetrError):
@@ -26,7 +26,7 @@ class SharedError(DetrError):
 
 
 @contextlib.contextmanager
-def writing(what: str, mend: str = "Make room or choose another --output_dir."):
+def writing(what: str, fix: str = "Make room or choose another --output_dir."):
     """Turns what goes wrong on a disk into an error that the user reads.
 
     Args:
@@ -35,7 +35,7 @@ def writing(what: str, mend: str = "Make room or choose another --output_dir."):
     try:
         yield
     except OSError as error:
-        raise DetrError(f"{what} cannot be written ({error.strerror or error}).", mend) from None
+        raise DetrError(f"{what} cannot be written ({error.strerror or error}).", fix) from None
 
 
 def visible(text: str) -> str:

@@ -1,11 +1,14 @@
 """What travels between the rooms, with shapes. NumPy only.
 
-B batch, H and W the padded height and width, T objects in a picture, Q queries, C classes, L decoder layers.
+B batch, H and W the padded height and width, T objects and K segments in a picture, Q queries, C classes, L decoder
+layers.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+
+LARGEST_THING = 90  # COCO's categories up to this id are things, those above it stuff
 
 
 @dataclass
@@ -66,6 +69,15 @@ class Detections:
 
 
 @dataclass
+class Segmentation:
+    """One segment a pixel of a picture, at the picture's size on disk. Segment k has the number k + 1."""
+
+    numbers: np.ndarray  # [H, W] int64, 0 where there is no segment
+    labels: np.ndarray  # [K] int64, class numbers; no label of stuff twice
+    scores: np.ndarray  # [K] float32
+
+
+@dataclass
 class Attention:
     """Where the last layers look on the feature map, h × w places; the mean of the heads, each with the sum 1."""
 
@@ -96,6 +108,7 @@ class Classes:
     names: tuple[str, ...]  # the name of each category
     labels: tuple[int, ...]  # the label of each category
     num_classes: int  # C: the largest label + 1
+    stuff: tuple[int, ...] | None = None  # the labels that are stuff, of panoptic data; None where nobody has said
 
     @staticmethod
     def of_categories(categories: list[dict]) -> "Classes":
@@ -117,13 +130,52 @@ class Classes:
         """label → class name"""
         return dict(zip(self.labels, self.names))
 
+    def is_stuff(self, label: int) -> bool:
+        """Whether a label is stuff, not a thing; where nobody has said it, by COCO's numbers: things up to 90."""
+        return label > LARGEST_THING if self.stuff is None else label in self.stuff
+
+    def labels_for(self, others: "Classes") -> dict[int, int]:
+        """{label of `others`: the label here of the class of the same name}; a name that is unknown here is absent.
+
+        Names are the same exactly, or else without regard to case and outer spaces, where only one here is.
+        """
+        exact = dict(zip(self.names, self.labels))
+        found = {label: exact[name] for name, label in zip(others.names, others.labels) if name in exact}
+        alike: dict[str, list[int]] = {}
+        for name, label in zip(self.names, self.labels):
+            alike.setdefault(folded(name), []).append(label)
+        for name, label in zip(others.names, others.labels):
+            candidates = alike.get(folded(name), [])
+            if label not in found and len(candidates) == 1 and candidates[0] not in found.values():
+                found[label] = candidates[0]
+        return {label: found[label] for label in others.labels if label in found}
+
+    def renumbered(self, label_of: dict[int, int], like: "Classes") -> "Classes":
+        """The same categories with other labels.
+
+        Args:
+            label_of: {label: the new one}.
+            like: whose labels these are: for the number of classes.
+        """
+        stuff = self.stuff and tuple(label_of[label] for label in self.stuff)
+        return Classes(self.category_ids, self.names, tuple(label_of[label] for label in self.labels),
+                       like.num_classes, stuff)
+
     def to_json(self) -> dict:
+        stuff = {} if self.stuff is None else {"stuff": list(self.stuff)}
         return {"category_ids": list(self.category_ids), "names": list(self.names), "labels": list(self.labels),
-                "num_classes": self.num_classes}
+                "num_classes": self.num_classes, **stuff}
 
     @staticmethod
     def from_json(data: dict) -> "Classes":
-        return Classes(tuple(data["category_ids"]), tuple(data["names"]), tuple(data["labels"]), data["num_classes"])
+        stuff = data.get("stuff")
+        return Classes(tuple(data["category_ids"]), tuple(data["names"]), tuple(data["labels"]), data["num_classes"],
+                       stuff if stuff is None else tuple(stuff))
+
+
+def folded(name: str) -> str:
+    """What two spellings of a class name share."""
+    return name.strip().casefold()
 
 
 @dataclass

@@ -4,7 +4,7 @@ import numpy as np
 
 from detr_jittor.align.weights import conditioned, random_batch
 from detr_jittor.config.options import Config
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.types import Batch, State
 
 NUM_CLASSES = 11

@@ -14,6 +14,8 @@ from detr_jittor.types import State
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 TWINS = pytest.mark.parametrize("cls", [JittorTwin, PyTorchTwin], ids=["jittor", "pytorch"])
 STILL = {"dropout": 0.0, "lr": 1e-3, "lr_backbone": 1e-3, "clip_max_norm": 0.0}
 

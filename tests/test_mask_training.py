@@ -11,13 +11,15 @@ import pytest
 from panoptic_set import write_panoptic_set
 from small import WITH_MASKS, begin_alike
 
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.twin import seeding
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
+
+pytestmark = pytest.mark.slow
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "coco-mini"
 KINDS = [("coco", None), ("coco_panoptic", None)]

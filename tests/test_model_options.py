@@ -14,6 +14,8 @@ from detr_jittor.jt.twin import JittorTwin
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 TWINS = {"jittor": JittorTwin, "pytorch": PyTorchTwin}
 BASE = SMALL.replace(enc_layers=1, dropout=0.0, dropout_masks="native")
 BATCH = small_batch(3, masks=True)

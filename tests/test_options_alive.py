@@ -8,6 +8,8 @@ from detr_jittor.jt.twin import JittorTwin
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 TWINS = pytest.mark.parametrize("cls", [JittorTwin, PyTorchTwin], ids=["jittor", "pytorch"])
 
 

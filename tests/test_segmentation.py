@@ -22,6 +22,8 @@ from detr_jittor.pt import criterion as pytorch_criterion  # isort: skip
 from detr_jittor.pt import segmentation as pytorch_segmentation  # isort: skip
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 SIZES = [((2, 2), (5, 7)), ((7, 11), (25, 42)), ((13, 9), (13, 9)), ((50, 84), (100, 167)), ((21, 34), (83, 133))]
 
 

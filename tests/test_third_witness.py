@@ -21,6 +21,8 @@ from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig  # iso
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = {
     "resnet18": {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]},
     "resnet50": {"layer_type": "bottleneck", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]},

@@ -9,8 +9,8 @@ from detr_jittor.align.plant import Fault
 from detr_jittor.align.weights import conditioned
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.twin import seeding
 from detr_jittor.types import Assignment, Batch, State

@@ -1,6 +1,5 @@
 """A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64 or with one thread."""
 
-import importlib
 import zlib
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -39,12 +38,11 @@ class Answers:
     def __init__(self, role: Role, config: Config, num_classes: int):
         if role.fault:
             plant(role.fault)
-        from detr_jittor.twin.contract import load_twin
+        from detr_jittor.frameworks.load import load_twin, part
 
         self.config = config
         self.twin = load_twin(role.framework)(config, num_classes)
-        folder = {"jittor": "jt", "pytorch": "pt"}[role.framework]
-        self.capture = importlib.import_module(f"detr_jittor.{folder}.capture")
+        self.capture = part(role.framework, "capture")
         self.start = {name: zlib.crc32(value) for name, value in self.twin.state().model.items()}
         if role.double:
             self.twin.to_float64()
@@ -68,8 +66,8 @@ class Answers:
         """The first batches of a split, read and transformed in this process."""
         from itertools import islice
 
-        from detr_jittor.data.coco import open_split
         from detr_jittor.data.loader import Loader
+        from detr_jittor.data.splits import open_split
 
         index = open_split(config.data, split, config.model.masks)
         loader = Loader(index, config.data, config.optim.batch_size, train, config.run.seed, config.model.masks)

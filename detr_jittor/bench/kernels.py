@@ -3,12 +3,12 @@ has in a training step on two pictures of 480×640."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from math import prod
 
 import numpy as np
 
 from detr_jittor.config.options import Config
+from detr_jittor.frameworks.load import part
 
 Shape = tuple[int, ...]
 Timed = tuple[Callable, list]  # a function of the inputs, and the weights that have gradients too
@@ -20,9 +20,9 @@ IMAGE, QUERY = (B, S, D), (B, Q, D)
 class Parts:
     """The modules of one twin that the cases are made of."""
 
-    def __init__(self, package: str, dropout: float):
+    def __init__(self, framework: str, dropout: float):
         self.backbone, self.transformer, self.timing = (
-            import_module(f"{package}.{name}") for name in ("backbone", "transformer", "timing"))
+            part(framework, name) for name in ("backbone", "transformer", "timing"))
         config = Config().replace(hidden_dim=D, nheads=HEADS, dim_feedforward=HIDDEN, dropout=dropout).model
         self.layer = self.with_weights(self.transformer.TransformerEncoderLayer(config))
         self.attention = self.layer.self_attn
@@ -100,12 +100,12 @@ CASES = (
 )
 
 
-def calls(package: str, dropout: float = 0.1) -> dict[str, Callable[[], list]]:
+def calls(framework: str, dropout: float = 0.1) -> dict[str, Callable[[], list]]:
     """{name of a case: computes its value and all gradients, once}
 
-    Args: package: detr_jittor.jt or detr_jittor.pt.
+    Args: framework: the twin's.
     """
-    parts, rng = Parts(package, dropout), np.random.default_rng(0)
+    parts, rng = Parts(framework, dropout), np.random.default_rng(0)
     found = {}
     for case in CASES:
         function, weights = case.build(parts)

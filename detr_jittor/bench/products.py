@@ -11,12 +11,11 @@ from detr_jittor.bench.group import Clock
 from detr_jittor.bench.numbers import Row
 from detr_jittor.bench.plan import DEMO_RATIO
 from detr_jittor.bench.rivals import RIVALS
-from detr_jittor.config.options import Config
+from detr_jittor.config.options import FRAMEWORKS, Config
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.report.log import make_folder, read_log, write_whole
 
 LONGEST = 900  # seconds for one run
-FRAMEWORKS = ("jittor", "pytorch")
 
 
 def train(config: Config, threads: int, clock: Clock) -> tuple[float, list[dict]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Rival:
 
     @property
     def is_twin(self) -> bool:
-        return self.framework in ("jittor", "pytorch")
+        return self.framework in FRAMEWORKS
 
     def absent(self) -> str:
         """Why this version cannot run it, "" if it can."""

@@ -15,9 +15,10 @@ from detr_jittor.bench.rivals import Rival
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
+from detr_jittor.frameworks.load import load_twin, part
 from detr_jittor.jt.setup import machine, onednn
 from detr_jittor.report.progress import peak_memory
 from detr_jittor.twin.seeding import step_seed
@@ -45,12 +46,9 @@ class TwinTask(Task):
 
     def __init__(self, rival: Rival, config: Config, num_classes: int):
         super().__init__()
-        from detr_jittor.twin.contract import load_twin
-
         self.config = rival.settings(config)
         self.twin = load_twin(rival.framework)(self.config, num_classes)
-        self.package = {"jittor": "detr_jittor.jt", "pytorch": "detr_jittor.pt"}[rival.framework]
-        self.timing = importlib.import_module(f"{self.package}.timing")
+        self.timing = part(rival.framework, "timing")
         self.timing.apply_setting(self.twin, rival.setting)
         self.steps = 0
 
@@ -92,7 +90,7 @@ class TwinTask(Task):
 
     def kernel(self, name: str, repeat: int) -> float:
         """Seconds of one kernel, forward and all gradients, mean of `repeat`"""
-        self.kernels = getattr(self, "kernels", None) or kernels.calls(self.package)
+        self.kernels = getattr(self, "kernels", None) or kernels.calls(self.twin.name)
         began = time.perf_counter()
         for _ in range(repeat):
             self.kernels[name]()
@@ -117,7 +115,7 @@ class TwinTask(Task):
 
     def export(self) -> bytes:
         """The model as the content of an ONNX file."""
-        return importlib.import_module("detr_jittor.pt.export").to_onnx(self.twin.model, self.config.model.masks)
+        return part(self.twin.name, "export").to_onnx(self.twin.model, self.config.model.masks)
 
 
 class EngineTask(Task):

@@ -34,5 +34,6 @@ def categories(text: str) -> list[dict]:
 
 BY_COUNT = {  # number of classes in a head, without "no object" → what its labels stand for, as the reference has them
     91: Classes.of_categories(categories(THINGS)),
-    250: Classes(*zip(*((c["id"], c["name"], c["id"]) for c in categories(THINGS + "," + STUFF))), 250),
+    250: Classes(*zip(*((c["id"], c["name"], c["id"]) for c in categories(THINGS + "," + STUFF))), 250,
+                 tuple(c["id"] for c in categories(STUFF))),
 }

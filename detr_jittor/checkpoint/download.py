@@ -33,7 +33,7 @@ def fetch(url: str, folder: Path | None = None) -> Path:
     """
     folder = folder or cache_folder()
     path, part = folder / url.rsplit("/", 1)[-1], folder / (url.rsplit("/", 1)[-1] + ".part")
-    mend = f"Download {url} by other means and put it into {folder}/."
+    fix = f"Download {url} by other means and put it into {folder}/."
     if path.is_file():
         if not has_hash(path):
             raise DetrError(f"{path}: damaged, its SHA-256 is not what its name says.", "Delete it.")
@@ -45,10 +45,10 @@ def fetch(url: str, folder: Path | None = None) -> Path:
             part.unlink()  # also when the half that lay there was of something else
             download(url, part)
     except (OSError, HTTPException, ValueError) as error:
-        raise DetrError(f"{url}: cannot be downloaded ({reason(error)}).", mend) from None
+        raise DetrError(f"{url}: cannot be downloaded ({reason(error)}).", fix) from None
     if not has_hash(part):
         part.unlink()
-        raise DetrError(f"{url}: the SHA-256 of what was downloaded is not what its name says.", mend)
+        raise DetrError(f"{url}: the SHA-256 of what was downloaded is not what its name says.", fix)
     os.replace(part, path)
     return path
 

@@ -10,17 +10,19 @@
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detr_jittor.checkpoint import keymap_original, keymap_transformers
+from detr_jittor.checkpoint import keymap_original, keymap_prefix, keymap_transformers
 from detr_jittor.checkpoint.unpickle import BadFile
 from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.errors import DetrError, is_unicode
 from detr_jittor.twin.parameters import in_backbone, is_trained
 from detr_jittor.twin.schedule import lr_factor
 from detr_jittor.types import Classes, State
+
+PLACES = ("model", "state_dict", "model_state_dict", "model_state", "net")  # where files keep their weights
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Checkpoint:
     since_best: int = 0  # evaluations since the best AP
     sums: dict[str, list] = field(default_factory=dict)  # name → [sum, count] of what that epoch logged so far
     note: str = ""  # what a reader should be told about this file
+    remarks: list[str] = field(default_factory=list)  # how this file was understood, a sentence each
     to_fit: bool = False  # only weights to begin with: what does not fit the model is replaced
 
 
@@ -101,10 +104,10 @@ def from_record(record) -> Checkpoint:
 
     Errors: BadFile.
     """
-    model = weights(record)
+    model, remarks = understood(record)
     ours = record.get("detr_jittor")
     if not isinstance(ours, dict):
-        return foreign(record, model)
+        return replace(foreign(record, model), remarks=remarks)
     names = [name for group in ours["parameters"] for name in group]
     moments = moments_by_number(record["optimizer"], len(names)) if names else []
     average = weights(record["ema"]) if "ema" in record else {}
@@ -120,16 +123,28 @@ def from_record(record) -> Checkpoint:
 
 def weights(record) -> dict[str, np.ndarray]:
     """The weights in a file's content by the reference code's keys, half precision widened to float32 (exactly)."""
+    return understood(record)[0]
+
+
+def understood(record) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(what `weights` gives, what was unusual about the file)."""
     if not isinstance(record, dict):
         raise BadFile("no checkpoint (it holds no dictionary)")
-    model = next((record[key] for key in ("model", "state_dict") if isinstance(record.get(key), dict)), record)
+    place = next((key for key in PLACES if isinstance(record.get(key), dict)), None)
+    model = record if place is None else record[place]
     if not model or not all(isinstance(n, str) and isinstance(v, np.ndarray) for n, v in model.items()):
         raise BadFile("no checkpoint (neither \"model\" nor the file itself is a dictionary of arrays)")
+    remarks = [] if place in (None, *PLACES[:2]) else [f"its weights are those under {place!r}"]
+    model, prefix, others = keymap_prefix.without_prefix(model)
+    if prefix:
+        remarks.append(f"the names of its weights begin with {prefix!r}, which is left out")
+    if others:
+        remarks.append(f"{len(others)} arrays that do not begin so are left out ({', '.join(others[:3])})")
     model = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in model.items()}
     try:
         if keymap_transformers.are_theirs(model):
-            return keymap_transformers.from_transformers(model)
-        return keymap_original.from_original(model) if keymap_original.are_theirs(model) else model
+            return keymap_transformers.from_transformers(model), remarks
+        return (keymap_original.from_original(model) if keymap_original.are_theirs(model) else model), remarks
     except DetrError as error:
         raise BadFile(error.what.rstrip(".")) from None
 
@@ -201,6 +216,8 @@ def classes(data) -> Classes | None:
     ids, names, labels = (list(data[key]) for key in ("category_ids", "names", "labels"))
     typed = (all(type(x) is int for x in ids + labels) and all(type(x) is str and is_unicode(x) for x in names)
              and len(ids) == len(names) == len(labels))
+    stuff = data.get("stuff")
+    typed = typed and (stuff is None or (type(stuff) is list and all(type(x) is int for x in stuff)))
     if not typed or not all(0 <= label < whole(data["num_classes"]) for label in labels):
         raise BadFile("damaged (the classes)")
     return Classes.from_json(data)

@@ -1,6 +1,7 @@
 """The seven models that the paper's authors published: their files, settings and results on COCO val2017."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
 
 SERVER = "https://dl.fbaipublicfiles.com/detr/"
+IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")  # what the transformers library calls the weights in a folder
 INSTEAD = "DETR_WEIGHTS"  # environment variable: a file or a folder that is taken instead of the download
 
 
@@ -63,7 +65,7 @@ def official_file(name: str) -> Path:
         try:
             return fetch(SERVER + file)
         except DetrError as error:
-            raise DetrError(error.what, f"{error.mend} Or name a file or its folder in {INSTEAD}.") from None
+            raise DetrError(error.what, f"{error.fix} Or name a file or its folder in {INSTEAD}.") from None
     path = Path(instead)
     if path.is_dir():
         path = path / file
@@ -75,6 +77,30 @@ def official_file(name: str) -> Path:
     return path
 
 
+def is_official(file: str | Path) -> bool:
+    """Whether a file bears the name of a published model."""
+    return Path(file).name in {model.file for model in OFFICIAL.values()}
+
+
 def weights_path(wanted: str) -> Path:
-    """The file that --weights means: a published model by its name, or a file. Errors: DetrError as above."""
-    return official_file(wanted) if wanted in OFFICIAL else Path(wanted)
+    """The file that an option means: a published model by its name or address, the weights in a folder that the
+    transformers library wrote, or a file.
+
+    Errors: DetrError as above, for another address, and for a folder without such weights.
+    """
+    if wanted in OFFICIAL:
+        return official_file(wanted)
+    if re.match(r"\w+://", wanted):
+        for name, model in OFFICIAL.items():
+            if wanted in (SERVER + model.file, (SERVER + model.file).replace("https", "http")):
+                return official_file(name)
+        raise DetrError(f"{wanted}: only the published models are fetched from their addresses.",
+                        f"Download it and pass the file, or name one of {', '.join(OFFICIAL)}.")
+    path = Path(wanted)
+    if os.path.isdir(path):
+        if found := next((path / name for name in IN_FOLDERS if (path / name).is_file()), None):
+            return found
+        inside = [file.name for file in sorted(path.iterdir()) if file.suffix in (".pkl", ".pth", ".safetensors")]
+        holds = f"holds {', '.join(inside[:5])}{', …' if len(inside) > 5 else ''}" if inside else "holds no weights"
+        raise DetrError(f"{path}: is a folder that {holds}.", f"Pass a file, or a folder with {IN_FOLDERS[0]}.")
+    return path

@@ -14,6 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from detr_jittor.checkpoint import pickle_file, safetensors_file, torch_file, torch_writer
+from detr_jittor.checkpoint.beside import completed
 from detr_jittor.checkpoint.layout import Checkpoint, from_record, to_record
 from detr_jittor.checkpoint.unpickle import DAMAGE, BadFile
 from detr_jittor.errors import DetrError
@@ -58,7 +59,7 @@ def load(path: str | Path) -> Checkpoint:
     Errors: DetrError if it is missing, of an unknown format, damaged, or asks for code to be executed.
     """
     try:
-        return from_record(read(path))
+        return completed(Path(path), from_record(read(path)))
     except DAMAGED as error:
         raise unreadable(path, error) from None
 

@@ -16,8 +16,9 @@ from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.splits import open_split
+from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.start import resolve
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import make_folder, write_whole
@@ -54,7 +55,11 @@ def run(args: argparse.Namespace) -> int:
             write_demo_set(config.data.coco_path, train=64, val=32, size=320)
         if found and not config.model.num_classes:
             config = config.replace(num_classes=num_classes(found[1]))
-        config = resolve(config, open_split(config.data, "train"), found)
+        data = open_split(config.data, "train")
+        if in_its_labels(config, found, data) is not data:
+            raise DetrError(f"{found[0]}: its classes have other numbers than those of {data.name}.",
+                            "Give both the same category ids.")
+        config = resolve(config, data, found)
         state = found[1].state if found else None
         return align(config, state, Plan(args.steps, detection_images=args.images))
 

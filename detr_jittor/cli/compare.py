@@ -7,13 +7,14 @@ from pathlib import Path
 from detr_jittor.cli.options import add_config_arguments, given
 from detr_jittor.compare.comparison import Comparison
 from detr_jittor.compare.conditions import find_conditions, keep_conditions
-from detr_jittor.compare.protocol import FRAMEWORKS, Pairs, paired, read_run
+from detr_jittor.compare.protocol import Pairs, paired, read_run
 from detr_jittor.compare.report import write_comparison
 from detr_jittor.compare.runs import run_folder, run_twins
 from detr_jittor.config.check import check
-from detr_jittor.config.options import Config, read_config
+from detr_jittor.config.options import FRAMEWORKS, Config, read_config
 from detr_jittor.config.presets import PRESETS
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.splits import open_splits
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import resolve
 from detr_jittor.errors import DetrError
@@ -72,8 +73,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict[str, CocoIndex]]:
     base = PRESETS[args.preset] if args.preset else read_config(args.config) if args.config else Config()
     config = base.replace(eval_train=base.run.eval_train or EVAL_TRAIN).replace(**options)
     check(config)
-    splits = {split: open_split(config.data, split, config.model.masks) for split in ("train", "val")}
-    check_same_classes(*splits.values())
+    splits = dict(zip(("train", "val"), open_splits(config.data, config.model.masks)))
     if args.train_ap:
         config = config.replace(eval_train=len(splits["train"]))
     return resolve(config, splits["train"], None), splits

@@ -6,6 +6,7 @@ from pathlib import Path
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.keymap_transformers import to_transformers
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError
 from detr_jittor.types import State
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    checkpoint = store.load(args.source)
+    args.source, checkpoint = opened(args.source)
     if checkpoint.note:
         print(f"{args.source}: {checkpoint.note}.")
     if args.keys == "transformers":
@@ -40,4 +41,4 @@ def renamed(source: str, checkpoint: Checkpoint) -> Checkpoint:
     try:
         return Checkpoint(State(to_transformers(checkpoint.state.averaged), {}))
     except DetrError as error:
-        raise DetrError(f"{source}: {error.what}", error.mend) from None
+        raise DetrError(f"{source}: {error.what}", error.fix) from None

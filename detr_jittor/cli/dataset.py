@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.config.options import Config, DataConfig
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
-from detr_jittor.data.decode import unused
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.decode import orientation_told, unused
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.splits import alike, open_split
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.twin.seeding import generator
 
@@ -74,7 +75,7 @@ def check(args: argparse.Namespace) -> int:
         if args.pictures and not check_pictures(index):
             status = 2
     if len(indexes) == len(SPLITS):
-        check_same_classes(*indexes)
+        alike(*indexes)
     return status
 
 
@@ -87,7 +88,7 @@ def check_pictures(index: CocoIndex) -> bool:
     for place, image in enumerate(index.images):
         try:
             read_sample(image, index.annotations(place))
-            remarks.update(unused(image.path))
+            remarks.update(unused(image.path) + orientation_told(image.path, (image.height, image.width)))
         except DetrError as error:
             damaged += 1
             print(f"  {error}", file=sys.stderr)

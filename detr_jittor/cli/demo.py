@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from detr_jittor.__main__ import main
-from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.cli.commands import main
+from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
 from detr_jittor.config.presets import DEMO
 from detr_jittor.data.demo import write_demo_set
 
@@ -16,7 +16,7 @@ HELP = "generate pictures, train on them from nothing, evaluate, predict, draw t
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", default="demo", metavar="D", help="folder for everything [demo]")
-    parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
     parser.add_argument("--epochs", type=int, default=DEMO.optim.epochs, help=f"epochs [{DEMO.optim.epochs}]")
 
 

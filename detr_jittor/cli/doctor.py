@@ -1,4 +1,4 @@
-"""`detr-jittor doctor`: what this machine has, whether Jittor can use it, and the mend if not."""
+"""`detr-jittor doctor`: what this machine has, whether Jittor can use it, and the fix if not."""
 
 import argparse
 import dataclasses
@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
         findings.append(finding)
         if not args.json:
             print(f"{finding.status:<8} {finding.subject:<15} {finding.found}", flush=True)
-            if finding.mend:
-                print(f"{'':<24} mend: {finding.mend}", flush=True)
+            if finding.fix:
+                print(f"{'':<24} fix: {finding.fix}", flush=True)
     if args.json:
         print(json.dumps([dataclasses.asdict(f) for f in findings], indent=2))
     return int(any(f.status == FAILED for f in findings))

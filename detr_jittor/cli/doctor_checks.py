@@ -1,4 +1,4 @@
-"""The checks of `detr-jittor doctor`: what this machine has, whether Jittor can use it, and the mend if not.
+"""The checks of `detr-jittor doctor`: what this machine has, whether Jittor can use it, and the fix if not.
 
 Nothing here needs Jittor, torch or even NumPy to be installed.
 """
@@ -36,7 +36,7 @@ class Finding:
     subject: str
     status: str  # "ok", "warning" or "failed"
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> Iterator[Finding]:
@@ -45,7 +45,7 @@ def examine() -> Iterator[Finding]:
         try:
             yield from check(subject)
         except DetrError as error:
-            yield Finding(subject, FAILED, error.what, error.mend)
+            yield Finding(subject, FAILED, error.what, error.fix)
         except (OSError, ImportError) as error:
             yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install -r requirements.txt")
 
@@ -170,7 +170,7 @@ def cutlass(subject: str) -> Iterator[Finding]:
 def home(subject: str) -> Iterator[Finding]:
     place, notes = machine.choose_home()
     if notes:
-        yield Finding(subject, WARNING, notes[0], "Set JITTOR_HOME to a folder that can be written, or mend what is "
+        yield Finding(subject, WARNING, notes[0], "Set JITTOR_HOME to a folder that can be written, or fix what is "
                                                   "named.")
     else:
         yield Finding(subject, OK, str(place / ".cache" / "jittor"))
@@ -222,7 +222,7 @@ def jittor(subject: str) -> Iterator[Finding]:
                       "Mend what failed above; if nothing did, remove Jittor's cache (~/.cache/jittor/jt*) and repeat.")
         return
     if "problem" in result:
-        yield Finding(subject, FAILED, result["problem"], known_mend(result["problem"]) or result["mend"])
+        yield Finding(subject, FAILED, result["problem"], known_fix(result["problem"]) or result["fix"])
     elif not result["right"]:
         yield Finding(subject, FAILED, f"{result['version']} computes wrongly (relative error {result['error']:.1g})",
                       f"Remove its cache ({result['cache']}/jt*) and repeat; check numpy and the compiler above.")
@@ -235,16 +235,16 @@ def package_path() -> str:
     return os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
 
 
-def known_mend(problem: str) -> str:
-    """The mend for what Jittor's own messages say."""
-    mends = {
+def known_fix(problem: str) -> str:
+    """The fix for what Jittor's own messages say."""
+    fixes = {
         "GLIBCXX": 'Run: conda install -c conda-forge "libstdcxx-ng>=13"',
         "No space left": "Free some disk, or set JITTOR_HOME to a folder on another disk.",
         "openmp library not found": f"Run: sudo apt install {openmp_package()}",
         "No module named": "Run: pip install -r requirements.txt",
         "urlopen error": "Jittor wants to download something: unset the variables that are listed above.",
     }
-    return next((mend for sign, mend in mends.items() if sign in problem), "")
+    return next((fix for sign, fix in fixes.items() if sign in problem), "")
 
 
 CHECKS = {

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from detr_jittor.checkpoint.store import load
+from detr_jittor.checkpoint.architecture import told
+from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError
 from detr_jittor.predict.export import export, package
 from detr_jittor.predict.predictor import Predictor, settings
@@ -23,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
         raise DetrError(f"{target}: is not the name of an ONNX file.", "Give one that ends in .onnx.")
     for name in ("detr_jittor.pt.export", "onnx", "onnxruntime"):
         package(name)
-    checkpoint = load(args.source)
+    args.source, checkpoint = opened(args.source)
+    for sentence in () if args.config else told(checkpoint, args.source):
+        print(sentence)
     config = settings(checkpoint, args.source, args.config).replace(framework="pytorch", device="cpu")
     difference = export(Predictor(checkpoint, config, args.source), target)
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB, for pictures of any number and size; ONNX Runtime's "

@@ -2,11 +2,10 @@
 
 import argparse
 
-from detr_jittor.checkpoint.architecture import settings_of
+from detr_jittor.checkpoint.architecture import settings_of, told
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.checkpoint.store import load
 from detr_jittor.config.options import OPTIONS, Config, ModelConfig, checked, read_config
-from detr_jittor.engine.start import find_checkpoint
+from detr_jittor.engine.start import find_checkpoint, opened
 
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
 NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
@@ -76,9 +75,8 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     if own is None or args.config:
         return config, found
     if begins:
-        if found[1].config is None:
-            print(f"{found[0]}: a {own.model.backbone} model with {own.model.nheads} attention heads"
-                  f"{' and dilation' if own.model.dilation else ''}, as far as its shapes and name tell.")
+        for sentence in told(found[1], found[0]):
+            print(sentence)
         inherited = OF_WEIGHTS + ("dataset_file", "num_classes") * config.run.eval
         return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args)), found
     defaults = Config().flat()
@@ -87,7 +85,7 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
 
 def over_detector(config: Config, args: argparse.Namespace) -> Config:
     """The settings for a mask head on top of a detector: its model and how pictures reach it, if it tells them."""
-    own = load(config.run.frozen_weights).config
+    own = opened(config.run.frozen_weights)[1].config
     if own is None:
         return config
     inherited = (*ModelConfig.__dataclass_fields__, *OF_PICTURES)

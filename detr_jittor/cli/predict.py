@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detr_jittor.checkpoint.architecture import told
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.checkpoint.official import weights_path
-from detr_jittor.checkpoint.store import load
-from detr_jittor.config.options import Config
+from detr_jittor.config.options import FRAMEWORKS, Config
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
-from detr_jittor.data.panoptic import is_thing
 from detr_jittor.data.segments import write_segments
+from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predict.predictor import Predictor, settings
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="draw too where the model looks: for each object, and from points of the picture")
     parser.add_argument("--points", nargs="+", metavar="X,Y", type=point,
                         help="these points, in pixels of the picture (default: the middles of the best objects)")
-    parser.add_argument("--framework", choices=("jittor", "pytorch"), default="jittor", help="which twin runs")
+    parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
     parser.add_argument("--min_size", type=int, help="short side of the pictures (default: the checkpoint's)")
     parser.add_argument("--max_size", type=int, help="longest side of the pictures (default: the checkpoint's)")
@@ -67,8 +66,10 @@ def run(args: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
     film = Film(args.video) if args.video else None
-    args.resume = str(weights_path(args.resume))
-    checkpoint = load(args.resume)
+    args.resume, checkpoint = opened(args.resume)
+    if not args.config:
+        for sentence in told(checkpoint, args.resume):
+            print(sentence)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
     if film:
         records = [predict_film(predictor, film, drawings[0], args.threshold)]
@@ -89,7 +90,7 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
     records = []
     for file, drawing in zip(files, drawings):
         try:
-            pixels = read_image(file, upright=True)
+            pixels = read_image(file)
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
@@ -221,7 +222,7 @@ def find_segments(predictor: Predictor, pixels: np.ndarray, threshold: float) ->
     category_of, name_of = predictor.classes.category_of(), predictor.classes.name_of()
     areas = np.bincount(found.numbers.ravel(), minlength=len(found.labels) + 1)[1:].tolist()
     segments = [{"id": k + 1, "category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
-                 "area": area, "isthing": int(is_thing(category_of[label]))}
+                 "area": area, "isthing": int(not predictor.classes.is_stuff(label))}
                 for k, (label, score, area) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), areas))]
     return draw_segmentation(Image.fromarray(pixels), found, name_of), {"segments": segments}, found.numbers
 

@@ -10,8 +10,9 @@ from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import OFFICIAL, Official, official_file
-from detr_jittor.data.coco import open_split
+from detr_jittor.config.options import FRAMEWORKS
 from detr_jittor.data.decode import read_image
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import softmax
 from detr_jittor.evaluate.results import Results
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE", help=f"COCO's picture {PICTURE}, if there is no --coco_path")
     parser.add_argument("--coco_path", metavar="D", help="COCO: its val2017 is evaluated, which takes hours on a CPU")
     parser.add_argument("--coco_panoptic_path", metavar="D", help="COCO's panoptic part, for the panoptic models")
-    parser.add_argument("--framework", choices=("both", "jittor", "pytorch"), default="both",
+    parser.add_argument("--framework", choices=("both", *FRAMEWORKS), default="both",
                         help="which twins run; AP is measured in the first [%(default)s]")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what they run on")
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     file = official_file(args.name)
     print(f"{file}: " + ("its SHA-256 begins as its name says" if file.name == model.file else
                          f"taken as it is; the published file is {model.file}"))
-    checkpoint, frameworks = store.load(file), ["jittor", "pytorch"] if args.framework == "both" else [args.framework]
+    checkpoint, frameworks = store.load(file), list(FRAMEWORKS) if args.framework == "both" else [args.framework]
     found = {name: outputs_of(model, checkpoint, file, image, name, args.device) for name in frameworks}
     verdicts = [verdict for name in frameworks for verdict in against_golden(name, found[name], GOLDEN.get(args.name))]
     if len(found) == 2:
@@ -78,7 +79,7 @@ def picture(args: argparse.Namespace) -> Path:
 def outputs_of(model: Official, checkpoint: Checkpoint, file: Path, image: Path, framework: str,
                device: str) -> Outputs:
     """What a twin says of the picture. Errors: DetrError if the weights do not fit or it cannot be read."""
-    pixels = read_image(image, upright=True)
+    pixels = read_image(image)
     predictor = Predictor(checkpoint, model.config.replace(framework=framework, device=device), file)
     return predictor.twin.predict(batch_of(pixels, predictor.recipe))
 

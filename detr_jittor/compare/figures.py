@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from detr_jittor.compare.numbers import AP_NAMES
-from detr_jittor.compare.protocol import FRAMEWORKS, Pairs
+from detr_jittor.compare.protocol import Pairs
+from detr_jittor.config.options import FRAMEWORKS
 from detr_jittor.report.plot import COLOURS, Curve, curve, draw
 
 NAMES = {"jittor": "Jittor", "pytorch": "PyTorch"}

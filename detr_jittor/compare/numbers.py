@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from detr_jittor.compare.protocol import FRAMEWORKS, Pairs, Run
+from detr_jittor.compare.protocol import Pairs, Run
+from detr_jittor.config.options import FRAMEWORKS
 
 AP_NAMES = ("AP", "AP50", "AP75")
 SPLITS = ("test", "train_eval")  # the beginnings of their names in the log

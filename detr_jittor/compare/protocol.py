@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from detr_jittor.config.options import Config, read_config
+from detr_jittor.config.options import FRAMEWORKS, Config, read_config
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 
-FRAMEWORKS = ("jittor", "pytorch")
 # What changes nothing in what is learned, nor what it takes: where a run writes, whether it was interrupted, and
 # whether Jittor computes with our kernels.
 FREE = ("framework", "output_dir", "resume", "save_every_steps", "plain")

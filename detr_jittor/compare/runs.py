@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from detr_jittor.compare.conditions import threads
-from detr_jittor.compare.protocol import FRAMEWORKS, Run, differences, is_complete
-from detr_jittor.config.options import Config, read_config
+from detr_jittor.compare.protocol import Run, differences, is_complete
+from detr_jittor.config.options import FRAMEWORKS, Config, read_config
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import make_folder, read_log, write_whole

@@ -13,13 +13,13 @@ def check(config: Config) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise DetrError(f"--{name} {value} is no finite number.", "Give a number.")
     for rules in (model_rules, training_rules, run_rules):
-        for broken, what, mend in rules(config):
+        for broken, what, fix in rules(config):
             if broken:
-                raise DetrError(what, mend)
+                raise DetrError(what, fix)
 
 
 def model_rules(config: Config):
-    """(broken, what, mend) of the model's options"""
+    """(broken, what, fix) of the model's options"""
     m = config.model
     for name in ("dec_layers", "dim_feedforward", "hidden_dim", "nheads", "num_queries"):
         yield getattr(m, name) < 1, f"--{name} {getattr(m, name)} is less than 1.", "Give a positive number."
@@ -64,7 +64,7 @@ def box_rules(m: ModelConfig):
 
 
 def training_rules(config: Config):
-    """(broken, what, mend) of the options of losses, optimizer and data"""
+    """(broken, what, fix) of the options of losses, optimizer and data"""
     o, d, loss = config.optim, config.data, config.loss
     yield not o.lr > 0, f"--lr {o.lr} is not positive.", "Nothing would be learned."
     for name, value in (("lr_backbone", o.lr_backbone), ("weight_decay", o.weight_decay),
@@ -85,12 +85,14 @@ def training_rules(config: Config):
            "--set_cost_class, --set_cost_bbox and --set_cost_giou are all 0.", "The matching needs one of them.")
     yield (d.dataset_file == "coco_panoptic" and not d.coco_panoptic_path,
            "--dataset_file coco_panoptic needs a --coco_panoptic_path.", "Pass the folder of the panoptic pictures.")
+    yield (d.dataset_file == "coco_panoptic" and d.crowds != "ignore",
+           "--crowds goes with --dataset_file coco only: panoptic crowds are objects already.", "Leave it out.")
     yield (d.dataset_file == "coco_panoptic" and config.run.eval_train > 0,
            "--eval_train goes with --dataset_file coco only.", "Leave it out.")
 
 
 def run_rules(config: Config):
-    """(broken, what, mend) of the options of the run"""
+    """(broken, what, fix) of the options of the run"""
     r = config.run
     kind = r.device.split(":")[0]
     yield kind not in ("auto", "cpu", "cuda"), f"--device {r.device} is unknown.", "Give auto, cpu or cuda."

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from detr_jittor.errors import DetrError, is_unicode
 
+FRAMEWORKS = ("jittor", "pytorch")
 LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
 
 
@@ -103,6 +104,8 @@ class DataConfig:
     dataset_file: str = option("coco", "kind of dataset", ("coco", "coco_panoptic"))
     coco_path: str | None = option(None, "folder with annotations/, train2017/ and val2017/")
     coco_panoptic_path: str | None = option(None, "folder with the panoptic annotations and pictures")
+    crowds: str = option("ignore", "objects marked iscrowd: ignore them in training, as the reference code does, or "
+                         "take them as objects (added)", ("ignore", "objects"))
     remove_difficult: bool = option(False, "leave out objects that are marked difficult")
     min_size: int = option(800, "short side of the pictures; the scales of training shrink with it (added)")
     max_size: int = option(1333, "longest side of the pictures (added)")
@@ -116,7 +119,7 @@ class DataConfig:
 class RunConfig:
     """the run"""
 
-    framework: str = option("jittor", "which twin runs (added)", ("jittor", "pytorch"))
+    framework: str = option("jittor", "which twin runs (added)", FRAMEWORKS)
     output_dir: str = option("", "folder for logs and checkpoints; none: nothing is written")
     device: str = option("auto", "cpu, cuda, or auto: the GPU where the framework can use one")
     seed: int = option(42, "seed of everything random")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from detr_jittor.data.decode import is_turned, read_image
+from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import segmentation_masks
 from detr_jittor.data.records import Annotations, ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample, has_area, write_normalized
@@ -49,7 +49,7 @@ def read_sample(image: ImageRecord, annotations: Annotations, remove_difficult: 
 
     Errors: DetrError if the picture cannot be read or has not the size that the annotations say.
     """
-    pixels = read_image(image.path)
+    pixels = read_image(image.path, (image.height, image.width))
     if pixels.shape[:2] != (image.height, image.width):
         raise wrong_size(image, *pixels.shape[:2])
     left_out = annotations.iscrowd | (annotations.difficult if remove_difficult else False)
@@ -66,10 +66,8 @@ def read_sample(image: ImageRecord, annotations: Annotations, remove_difficult: 
 
 
 def wrong_size(image: ImageRecord, height: int, width: int) -> DetrError:
-    what = f"{image.path}: has {width}×{height} pixels, but image {image.id} says {image.width}×{image.height}."
-    if (height, width) == (image.width, image.height) and is_turned(image.path):
-        return DetrError(what, "The camera noted a quarter turn, which is not applied: save the picture upright.")
-    return DetrError(what, "Correct width and height, and see that the boxes fit.")
+    return DetrError(f"{image.path}: has {width}×{height} pixels, but image {image.id} says "
+                     f"{image.width}×{image.height}.", "Correct width and height, and see that the boxes fit.")
 
 
 def collate(samples: list[Sample], records: list[ImageRecord], bad_images: list[str]) -> Batch:

@@ -3,22 +3,17 @@
 N pictures, M objects in all, T objects in one picture.
 """
 
-import gc
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.config.options import DataConfig
+from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records, is_id
-from detr_jittor.data.faults import DatasetError, Fault, listed
+from detr_jittor.data.faults import DatasetError, Fault
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects
-from detr_jittor.errors import DetrError
 from detr_jittor.types import Classes
-
-FORMAT = "Pass an annotation file in COCO's format."
 
 
 class CocoIndex:
@@ -65,6 +60,26 @@ class CocoIndex:
         """What AP is measured against."""
         return self
 
+    def relabelled(self, classes: Classes) -> "CocoIndex":
+        """The same dataset with the labels that `classes` gives to its names, all of which it must know."""
+        label_of = classes.labels_for(self.classes)
+        if all(new == old for old, new in label_of.items()) and classes.num_classes == self.classes.num_classes:
+            return self
+        index = self.with_objects(with_labels(self._objects, label_of))
+        index.classes = self.classes.renumbered(label_of, classes)
+        return index
+
+    def with_objects(self, objects: Annotations) -> "CocoIndex":
+        """The same dataset with other objects [M] in place of its own, picture by picture as they are."""
+        index = copy.copy(self)
+        index._objects = objects
+        return index
+
+    @property
+    def panoptic_truth(self) -> tuple[Path, Path] | None:
+        """What panoptic quality is measured against, (annotation file, folder of segments), or None if it is not."""
+        return None
+
     def first(self, count: int) -> "CocoIndex":
         """The dataset with its first `count` pictures only, or all of them where there are less."""
         starts = self._starts[:count + 1]
@@ -107,16 +122,11 @@ class CocoIndex:
             return read_index(Path(annotation_file), Path(image_folder), masks)
 
 
-@contextmanager
-def garbage_kept() -> Iterator[None]:
-    """No garbage collection: among millions of small objects it costs a third of the time and finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
+    """The same objects with other labels [T]."""
+    table = np.arange(max(label_of, default=-1) + 1)
+    table[list(label_of)] = list(label_of.values())
+    return replace(objects, labels=table[objects.labels])
 
 
 def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIndex:
@@ -136,55 +146,3 @@ def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIn
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(len(images) + 1))
     return CocoIndex(annotation_file.stem, classes, images, columns_of_objects.rows(order), starts, remarks)
-
-
-def read_json(path: Path) -> dict:
-    """The three lists of a COCO file. Errors: DetrError if it cannot be read or is no COCO file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DetrError(f"{path}: cannot be read ({error.strerror}).", FORMAT) from None
-    except (ValueError, RecursionError) as error:
-        raise DetrError(f"{path}: not valid JSON ({error}).", FORMAT) from None
-    if type(content) is not dict:
-        raise DetrError(f"{path}: not a JSON object.", FORMAT)
-    wrong = [key for key in ("images", "annotations", "categories") if type(content.get(key)) is not list]
-    if wrong:
-        raise DetrError(f"{path}: no list of {' and none of '.join(wrong)}.", FORMAT)
-    return content
-
-
-def empty_lists(content: dict) -> list[Fault]:
-    return [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
-
-
-def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
-    """The "train" or "val" split of the dataset that the options name, in COCO's layout or its panoptic one.
-
-    Errors: DatasetError with all faults; DetrError if a file or folder is missing.
-    """
-    if data.dataset_file == "coco_panoptic":
-        from detr_jittor.data.panoptic import open_panoptic  # here, because it builds on this file
-
-        return open_panoptic(data, split, masks)
-    if not data.coco_path:
-        raise DetrError("no dataset is given.", "Pass --coco_path FOLDER.")
-    root = Path(data.coco_path)
-    file, folder = root / "annotations" / f"instances_{split}2017.json", root / f"{split}2017"
-    layout = f"--coco_path takes a folder with annotations/{file.name} and {folder.name}/."
-    if not root.is_dir():
-        raise DetrError(f"{root}: no such folder.", layout)
-    if not file.is_file():
-        raise DetrError(f"{file}: no such file.", layout)
-    if not folder.is_dir():
-        raise DetrError(f"{folder}: no such folder.", layout)
-    return CocoIndex.read(file, folder, masks)
-
-
-def check_same_classes(train: CocoIndex, val: CocoIndex) -> None:
-    """Errors: DetrError if the two do not name the same categories, so that labels would change their meaning."""
-    if train.classes != val.classes:
-        ours, theirs = (set(zip(i.classes.category_ids, i.classes.names)) for i in (train, val))
-        differing = listed([f"{number} ({name})" for number, name in sorted(ours ^ theirs)])
-        raise DetrError(f"{train.name} and {val.name} differ in category {differing}.",
-                        "Give both files the same categories.")

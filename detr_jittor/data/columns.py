@@ -68,9 +68,9 @@ class Records:
         number = self.records[position].get("id")
         return f"{self.kind} {number}" if is_category_id(number) else f"{self.kind} no. {position + 1} of the file"
 
-    def fault(self, position: int, what: str, mend: str, detail="") -> None:
+    def fault(self, position: int, what: str, fix: str, detail="") -> None:
         record = f"{self.name(position)} ({detail})" if detail != "" else self.name(position)
-        self.faults.append(Fault(record, what, mend))
+        self.faults.append(Fault(record, what, fix))
 
     def column(self, key: str, accepts: Callable[[object], bool], expected: str, default=REQUIRED) -> list:
         """[N] the values of a key, None where one is missing or not accepted.

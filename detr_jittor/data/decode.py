@@ -1,9 +1,11 @@
 """A picture file → pixels, [H, W, 3] uint8, exactly those that Pillow gives.
 
-The reference code reads `Image.open(file).convert("RGB")`, and so do we: pixels as they are stored. The orientation
-that a camera notes in the file (EXIF) is not applied, since COCO's boxes are in stored pixels; `upright=True` applies
-it, for pictures without annotations. Alpha is dropped, of an animation the first frame is taken. One thing differs:
-a grey picture of 16 bits is scaled to 8 bits by its upper byte, as Pillow does for colour; its `convert` would clip.
+The reference code reads `Image.open(file).convert("RGB")`, and so do we, but for two things. The orientation that a
+camera notes in the file (EXIF) is applied, in training, evaluation and prediction alike: every browser, and with them
+the tools in which people draw boxes, shows pictures upright, and COCO's own pictures note none. Where the annotated
+size says that a picture was annotated as it is stored, it stays so. And a grey picture of 16 bits is scaled to 8 bits
+by its upper byte, as Pillow does for colour; its `convert` would clip. Alpha is dropped, of an animation the first
+frame is taken.
 """
 
 import contextlib
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from detr_jittor.errors import DetrError
 
@@ -22,8 +24,12 @@ MEND = "Replace or remove the file."
 ORIENTATION = 0x0112  # EXIF tag
 
 
-def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
-    """[H, W, 3] uint8.
+def read_image(path: str | Path, annotated: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W, 3] uint8, upright.
+
+    Args:
+        annotated: (height, width) by the annotations. A picture of this size only without its quarter turn was
+            annotated as it is stored.
 
     Errors: DetrError naming the file, if it is missing, truncated, no picture or too large.
     """
@@ -32,10 +38,41 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise DetrError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).", MEND) from None
     try:
-        pixels = None if upright else fast_jpeg(content)
-        return with_pillow(content, upright) if pixels is None else pixels
+        pixels = fast_jpeg(content)
+        pixels, turn = with_pillow(content) if pixels is None else (pixels, noted_in_jpeg(content))
     except Exception as error:  # a damaged file can raise almost anything in its decoder
         raise DetrError(f"{path}: not a readable picture ({reason(error, content)}).", MEND) from None
+    return pixels if turn == 1 or as_stored(turn, pixels.shape[:2], annotated) else turned(pixels, turn)
+
+
+def as_stored(turn: int, stored: tuple[int, int], annotated: tuple[int, int] | None) -> bool:
+    """Whether a picture was annotated without the quarter turn that it notes; (height, width) each."""
+    return turn >= 5 and annotated is not None and stored == tuple(annotated) != stored[::-1]
+
+
+def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """[H, W, 3] as the EXIF orientation 2 … 8 says, as Pillow's `exif_transpose` does it."""
+    upright = {2: lambda p: p[:, ::-1], 3: lambda p: p[::-1, ::-1], 4: lambda p: p[::-1],
+               5: lambda p: p.swapaxes(0, 1), 6: lambda p: np.rot90(p, -1),
+               7: lambda p: p.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90}
+    return np.ascontiguousarray(upright[turn](pixels))
+
+
+def noted_in_jpeg(content: bytes) -> int:
+    """The orientation that a JPEG notes; most note none, which is seen without a parser."""
+    if b"Exif\0\0" not in content and b"tiff:Orientation" not in content:
+        return 1
+    with opened(io.BytesIO(content)) as image:
+        return noted(image)
+
+
+def noted(image: Image.Image) -> int:
+    """The orientation 1 … 8 that the camera noted; what is damaged notes nothing."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged metadata can raise almost anything, a SyntaxError too
+        return 1
+    return value if value in range(2, 9) else 1
 
 
 def fast_jpeg(content: bytes) -> np.ndarray | None:
@@ -51,10 +88,11 @@ def fast_jpeg(content: bytes) -> np.ndarray | None:
         return None
 
 
-def with_pillow(content: bytes, upright: bool) -> np.ndarray:
+def with_pillow(content: bytes) -> tuple[np.ndarray, int]:
+    """(pixels, orientation to apply); TIFF's Pillow applies itself when it loads."""
     with opened(io.BytesIO(content)) as image:
         image.load()
-        return eight_bits(ImageOps.exif_transpose(image) if upright else image)
+        return eight_bits(image), noted(image)
 
 
 @contextlib.contextmanager
@@ -97,10 +135,13 @@ def unused(path: str | Path) -> list[str]:
     return [what for what, there in parts.items() if there]
 
 
-def is_turned(path: str | Path) -> bool:
-    """Whether the camera noted that the picture is to be turned by a quarter; what is damaged notes nothing."""
-    try:
-        with opened(path) as image:
-            return image.getexif().get(ORIENTATION, 1) >= 5
-    except Exception:  # damaged metadata can raise almost anything, a SyntaxError too
-        return False
+def orientation_told(path: str | Path, annotated: tuple[int, int]) -> list[str]:
+    """What is done about the orientation that the camera noted in a picture of this (height, width), in words."""
+    with opened(path) as image:
+        turn, stored, is_tiff = noted(image), (image.height, image.width), image.format == "TIFF"
+    if turn == 1:
+        return []
+    if not is_tiff and as_stored(turn, stored, annotated):
+        return ["a quarter turn noted by the camera, but are annotated as they are stored: they are not turned, in "
+                "prediction they are"]
+    return ["an orientation noted by the camera: they are turned upright, as in prediction"]

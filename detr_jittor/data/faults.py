@@ -9,14 +9,14 @@ SHOWN = 5  # records of each kind that the one-line message names
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with one record. Faults that share `what` and `mend` are told together."""
+    """One thing that is wrong with one record. Faults that share `what` and `fix` are told together."""
 
     record: str  # e.g. "annotation 12"
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.record}: {self.what}. {self.mend}"
+        return f"{self.record}: {self.what}. {self.fix}"
 
 
 class DatasetError(DetrError):
@@ -25,8 +25,8 @@ class DatasetError(DetrError):
     def __init__(self, file: str, faults: list[Fault]):
         kinds: dict[tuple[str, str], list[str]] = {}
         for fault in faults:
-            kinds.setdefault((fault.what, fault.mend), []).append(fault.record)
-        told = [f"{listed(records)}: {what}. {mend}" for (what, mend), records in kinds.items()]
+            kinds.setdefault((fault.what, fault.fix), []).append(fault.record)
+        told = [f"{listed(records)}: {what}. {fix}" for (what, fix), records in kinds.items()]
         count = f"{len(faults)} faults" if len(faults) > 1 else "1 fault"
         super().__init__(f"{file}: {count}: {' | '.join(told)}")
         self.file, self.faults = file, faults

@@ -1,6 +1,7 @@
 """Datasets in COCO's panoptic layout: every pixel of a picture belongs to a segment, of a thing or of stuff.
 
-As in the reference code, every segment is an object to find, crowds included, and labels are category ids below 250.
+As in the reference code, every segment is an object to find, crowds included, and labels are category ids where these
+are below 250.
 N pictures, M segments in all.
 """
 
@@ -12,7 +13,8 @@ import numpy as np
 
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data import columns
-from detr_jittor.data.coco import CocoIndex, empty_lists, garbage_kept, read_json
+from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
+from detr_jittor.data.coco import CocoIndex, with_labels
 from detr_jittor.data.columns import Records
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.data.masks import run_lengths, segmentation_masks
@@ -21,8 +23,7 @@ from detr_jittor.data.segments import LARGEST_ID, Segment
 from detr_jittor.errors import DetrError
 from detr_jittor.types import Classes
 
-NUM_CLASSES = 250  # C, as the reference code has it, so that its weights fit
-LARGEST_THING = 90  # categories up to this id are things, those above it stuff
+NUM_CLASSES = 250  # C, as the reference code has it, so that its weights fit; more where there are more categories
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,33 @@ class PanopticIndex(CocoIndex):
         if file.is_file():
             instances = CocoIndex.read(file, self.layout.images, self.objects.segmentations is not None)
             same_pictures = {i.id for i in instances.images} == {i.id for i in self.images}
-            if same_pictures and instances.classes == classes:
-                return instances
+            if same_pictures and len(classes.labels_for(instances.classes)) == len(instances.classes.names) == len(
+                    classes.names):
+                return instances.relabelled(classes)
         print(f"{file}: has not the pictures and things of {self.name}, so AP is measured against the segments there.")
         return self.things(classes)
 
+    @property
+    def panoptic_truth(self) -> tuple[Path, Path]:
+        """What panoptic quality is measured against: (annotation file, folder of segments)."""
+        return self.layout.annotations, self.layout.segments
+
     def classes_of_things(self) -> Classes:
-        categories = zip(self.classes.category_ids, self.classes.names)
-        return Classes.of_categories([{"id": c, "name": name} for c, name in categories if is_thing(c)])
+        c = self.classes
+        things = [row for row in zip(c.category_ids, c.names, c.labels) if not c.is_stuff(row[2])]
+        return Classes(*(tuple(column) for column in zip(*things)), c.num_classes) if things else Classes((), (), (), 0)
+
+    def relabelled(self, classes: Classes) -> "PanopticIndex":
+        index = super().relabelled(classes)
+        if index is not self:
+            index._segments = with_labels(self._segments, classes.labels_for(self.classes))
+            index.__dict__.pop("detection_truth", None)
+        return index
 
     def things(self, classes: Classes) -> CocoIndex:
         """The segments that are things, as instances; none of a picture whose segments cannot be read, since the
         loader leaves it out and names it."""
-        rows = np.flatnonzero(is_thing(self._segments.labels))
+        rows = np.flatnonzero(np.isin(self._segments.labels, classes.labels))
         objects, starts = self._segments.rows(rows), np.searchsorted(rows, self._starts)
         if objects.segmentations is not None:
             lengths = []
@@ -83,11 +98,6 @@ class PanopticIndex(CocoIndex):
             objects = replace(objects, segmentations=lengths).rows(np.flatnonzero(readable))
             starts = np.append(0, np.cumsum(readable))[starts]
         return CocoIndex(self.name, classes, self.images, objects, starts, [])
-
-
-def is_thing(category_id):
-    """Whether categories (a number or an array of them) are things."""
-    return category_id <= LARGEST_THING
 
 
 def open_panoptic(data: DataConfig, split: str, masks: bool = False) -> PanopticIndex:
@@ -163,18 +173,14 @@ def all_segments(annotations: Records) -> list:
 
 
 def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
-    """The categories. Noted are ids that the model has no class for, and things numbered as stuff or the reverse."""
+    """The categories, of which the file says which are things. Labels are the ids where these are small, as in the
+    reference code, so that its weights fit; else they count the categories."""
     flags = records.column("isthing", columns.is_flag, "0 or 1")
-    for position, (record, thing) in enumerate(zip(records.records, flags)):
-        number = record.get("id")
-        if not columns.is_category_id(number) or thing is None:
-            continue
-        if not 0 <= number < NUM_CLASSES:
-            records.fault(position, f"id is not below {NUM_CLASSES}", "Renumber it.")
-        elif bool(thing) != is_thing(number):
-            rule = f"things have ids up to {LARGEST_THING} and stuff has larger ones"
-            records.fault(position, f"isthing is {int(thing)}, but {rule}", "Renumber it.")
-    return replace(read_classes(records, remarks), num_classes=NUM_CLASSES)
+    classes = read_classes(records, remarks)
+    thing_of = dict(zip((record.get("id") for record in records.records), flags))
+    labels = classes.labels if max(classes.category_ids, default=0) < NUM_CLASSES else tuple(range(len(classes.labels)))
+    stuff = tuple(label for number, label in zip(classes.category_ids, labels) if not thing_of.get(number))
+    return Classes(classes.category_ids, classes.names, labels, max(NUM_CLASSES, len(labels)), stuff)
 
 
 def read_files(records: Records, pictures: Records, place_of: dict[int, int], folder: Path) -> dict[int, str]:

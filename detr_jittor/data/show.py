@@ -42,7 +42,7 @@ def tile(index: CocoIndex, place: int) -> tuple[Image.Image, str]:
     record, objects = index.images[place], index.annotations(place)
     name = f"image {record.id}  {record.path.rpartition('/')[2]}"
     try:
-        picture = Image.fromarray(read_image(record.path))
+        picture = Image.fromarray(read_image(record.path, (record.height, record.width)))
     except DetrError as error:
         return Image.new("RGB", (TILE, TILE), "white"), shortened(error.what)
     height, width = size_for(picture.height, picture.width, TILE, TILE)

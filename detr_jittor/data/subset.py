@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.config.options import DataConfig
-from detr_jittor.data.coco import CocoIndex, open_split, read_json
+from detr_jittor.data.annotation_file import read_json
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.twin.seeding import generator
 

@@ -6,16 +6,26 @@ from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import check_same_classes, open_split
 from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import alike, open_split, open_splits
 from detr_jittor.engine.bad_images import BadImages
+from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.evaluation import evaluate_split
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.engine.start import build, find_checkpoint, resolve, tell_checkpoint, tell_crowded
+from detr_jittor.engine.start import (
+    build,
+    check_learnable,
+    find_checkpoint,
+    resolve,
+    tell_checkpoint,
+    tell_crowded,
+    tell_unmeasured,
+)
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import visible
 from detr_jittor.evaluate.results import Results
-from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.processes import Processes, check_same_start, together
 
 
@@ -38,13 +48,16 @@ def train(config: Config, found: tuple[str, Checkpoint] | None = None) -> int:
         folder = take_folder(config, framework, processes, stack)
         found = found or find_checkpoint(config)
         tell_checkpoint(config, found)
-        train_data, val_data = (open_split(config.data, split, config.model.masks) for split in ("train", "val"))
-        check_same_classes(train_data, val_data)
+        train_data, val_data = open_splits(config.data, config.model.masks)
+        train_data = in_its_labels(config, found, train_data)
+        val_data = alike(train_data, val_data)
         for index in (train_data, val_data):
             for remark in index.remarks:
                 print(visible(f"{index.name}: {remark}"))
+        check_learnable(train_data, config.data.remove_difficult)
         config = resolve(config, train_data, found)
         if processes.rank == 0:
+            tell_unmeasured(val_data)
             tell_crowded(train_data, config.model.num_queries)
         twin = build(config, found, True, train_data.classes, processes)
         if processes.size > 1:
@@ -71,8 +84,10 @@ def evaluate(config: Config, found: tuple[str, Checkpoint] | None = None) -> Res
         take_folder(config, framework, processes, stack)
         found = found or find_checkpoint(config)
         tell_checkpoint(config, found)
-        data = open_split(config.data, "val", config.model.masks)
+        data = in_its_labels(config, found, open_split(config.data, "val", config.model.masks))
         config = resolve(config, data, found)
+        if processes.rank == 0:
+            tell_unmeasured(data)
         twin = build(config, found, False, processes=processes)
         if processes.size > 1:
             check_same_start(processes, twin.state(), len(data))

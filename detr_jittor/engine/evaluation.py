@@ -10,6 +10,7 @@ from detr_jittor.engine.averages import Averages, loss_weights
 from detr_jittor.engine.bad_images import BadImages
 from detr_jittor.engine.collapse import Collapse
 from detr_jittor.engine.signals import StopRequest
+from detr_jittor.errors import SharedError
 from detr_jittor.evaluate.results import Evaluator, Results
 from detr_jittor.report.progress import Progress
 from detr_jittor.twin.contract import Twin
@@ -21,6 +22,8 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
     """(results, mean losses) over a split; no results if it was interrupted.
 
     Each of several processes has a share of the batches, and the results of all.
+
+    Errors: SharedError if none of the pictures can be read.
     """
     writes = config.run.output_dir and processes.rank == 0
     folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
@@ -47,5 +50,8 @@ def evaluate_split(twin: Twin, loader: Loader, data: CocoIndex, config: Config, 
             bad_images.add(reasons)
     if any(status for status, *_ in shares):
         return None, averages
+    if len(data) and not averages.sums:
+        raise SharedError(f"{data.name}: not one of its {len(data)} pictures could be read, so nothing is measured.",
+                          "Look at what is said of them above.")
     collapse.tell()
     return evaluator.summarize(), averages

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from detr_jittor.checkpoint import store
-from detr_jittor.checkpoint.architecture import num_classes as classes_in
 from detr_jittor.checkpoint.backbone import weights_file, with_backbone
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.checkpoint.layout import Checkpoint
@@ -12,8 +11,9 @@ from detr_jittor.checkpoint.official import weights_path
 from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.transfer import fitted, trained_parts
-from detr_jittor.errors import DetrError
-from detr_jittor.twin.contract import Twin, load_twin
+from detr_jittor.errors import DetrError, visible
+from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Classes, State
 
@@ -34,7 +34,7 @@ def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
     if not wanted:
         return first_weights(config)
     if wanted != "auto":
-        return wanted, store.load(wanted)
+        return opened(wanted)
     found = newest(config.run.output_dir)
     if found is None:
         if config.run.eval:
@@ -43,14 +43,22 @@ def find_checkpoint(config: Config) -> tuple[str, Checkpoint] | None:
     return str(found[0]), found[1]
 
 
+def opened(wanted: str) -> tuple[str, Checkpoint]:
+    """(file, content) of a file, or what else `weights_path` knows; says how it was understood. Errors: DetrError."""
+    file = weights_path(wanted)
+    content = store.load(file)
+    for remark in content.remarks:
+        print(visible(f"{file}: {remark}."))
+    return str(file), content
+
+
 def first_weights(config: Config) -> tuple[str, Checkpoint] | None:
     """(file, content) of what `weights` names, without its place in a run."""
     if not config.run.weights:
         return None
-    file = weights_path(config.run.weights)
-    content = store.load(file)
+    file, content = opened(config.run.weights)
     weights = State(content.state.averaged, {})
-    return str(file), Checkpoint(weights, config=content.config, classes=content.classes, to_fit=True)
+    return file, Checkpoint(weights, config=content.config, classes=content.classes, to_fit=True)
 
 
 def tell_checkpoint(config: Config, found: tuple[str, Checkpoint] | None) -> None:
@@ -59,6 +67,37 @@ def tell_checkpoint(config: Config, found: tuple[str, Checkpoint] | None) -> Non
         print(f"Going on from {found[0]}.")
     elif config.run.resume == "auto":
         print(f"{config.run.output_dir} holds no checkpoint yet: the run starts from the beginning.")
+
+
+def check_learnable(data: CocoIndex, remove_difficult: bool = False) -> None:
+    """Errors: DetrError, with the cause, for a dataset in which there is no object to train on."""
+    objects = data.objects
+    learned = ~objects.iscrowd & (objects.boxes[:, 2:] > 0).all(axis=1)
+    if remove_difficult:
+        learned &= ~objects.difficult
+    if not learned.any():
+        what, mend = nothing_of(data)
+        raise DetrError(f"{data.name}.json: there is nothing to train on: {what}.", mend)
+
+
+def nothing_of(data: CocoIndex) -> tuple[str, str]:
+    """Why none of a dataset's objects is trained on or measured, and what to do."""
+    objects = data.objects
+    if not len(objects):
+        return "it has no objects", "Pass annotations with objects."
+    if objects.iscrowd.all():
+        return (f"all of its {len(objects)} objects are crowds (iscrowd 1)",
+                "If each is one object, pass --crowds objects.")
+    return f"none of its {len(objects)} objects is left that is no crowd, has an area and is wanted", \
+        "Look at iscrowd, at the boxes, and at --remove_difficult."
+
+
+def tell_unmeasured(data: CocoIndex) -> None:
+    """Warn of a dataset that AP cannot be measured on."""
+    if data.objects.iscrowd.all():
+        what, mend = nothing_of(data)
+        print(f"warning: {data.name}.json: there is nothing to measure, so AP stays \"-\": {what}. {mend}",
+              file=sys.stderr)
 
 
 def tell_crowded(data: CocoIndex, queries: int) -> None:
@@ -70,45 +109,23 @@ def tell_crowded(data: CocoIndex, queries: int) -> None:
 
 
 def resolve(config: Config, data: CocoIndex, found: tuple[str, Checkpoint] | None) -> Config:
-    """The settings without "auto" and None: num_classes from checkpoint or dataset, backbone_norm from the weights.
+    """The settings without "auto" and None: num_classes from the dataset, backbone_norm from the weights.
 
-    Errors: DetrError if checkpoint and dataset name other classes.
+    Args:
+        data: with the labels of `found`, see classes.py.
+
+    Errors: DetrError if the dataset has labels beyond num_classes.
     """
-    norm, frozen = config.model.backbone_norm, config.run.frozen_weights
-    if frozen:
+    norm = config.model.backbone_norm
+    if config.run.frozen_weights or config.optim.freeze != "none":
         norm = "frozen"  # whatever it was trained with: its statistics stay
-        check_classes(frozen, store.load(frozen), data, config.model.num_classes)
-    if config.optim.freeze != "none":
-        norm = "frozen"
     if norm == "auto":
         norm = "batch" if config.run.backbone_weights == "none" and not found else "frozen"
-    if found and (config.run.eval or not found[1].to_fit):
-        check_classes(*found, data, config.model.num_classes)
     num_classes = config.model.num_classes or data.classes.num_classes
     if num_classes < data.classes.num_classes:
         raise DetrError(f"--num_classes {num_classes}: {data.name} has labels up to {data.classes.num_classes - 1}.",
                         f"Leave it out, or give at least {data.classes.num_classes}.")
     return config.replace(backbone_norm=norm, num_classes=num_classes)
-
-
-def check_classes(file: str, checkpoint: Checkpoint, data: CocoIndex, num_classes: int | None) -> None:
-    """Errors: DetrError if a checkpoint's labels are not those of a dataset."""
-    if checkpoint.classes:
-        ours, theirs = checkpoint.classes.label_of(), data.classes.label_of()
-        strange = [category for category, label in theirs.items() if ours.get(category) != label]
-        if strange:
-            raise DetrError(f"{file}: trained on other classes than {data.name}, whose {listed(strange, data.classes)} "
-                            "it does not have.", "Give it the dataset that it was trained on.")
-    count, wanted = classes_in(checkpoint), num_classes or (checkpoint.classes or data.classes).num_classes
-    if count not in (None, wanted):
-        raise DetrError(f"{file}: has {count} classes, but {wanted} are wanted for {data.name}.",
-                        f"Give it its own dataset, or pass --num_classes {count} if the labels agree.")
-
-
-def listed(categories: list[int], classes: Classes) -> str:
-    names = dict(zip(classes.category_ids, classes.names))
-    shown = ", ".join(f"{c} ({names[c]})" for c in categories[:5])
-    return f"categories {shown}{', …' if len(categories) > 5 else ''}" if len(categories) > 1 else f"category {shown}"
 
 
 def build(config: Config, found: tuple[str, Checkpoint] | None, wants_backbone: bool,
@@ -164,15 +181,16 @@ def load_checkpoint(twin: Twin, file: str, checkpoint: Checkpoint, with_optimize
     try:
         twin.load(state)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None
 
 
 def load_frozen(twin: Twin, file: str | Path) -> None:
     """Put a detector's weights under the mask head; the head keeps its own."""
-    detector = {f"detr.{name.removeprefix('detr.')}": value for name, value in store.load(file).state.averaged.items()}
+    given = store.load(weights_path(str(file))).state.averaged
+    detector = {f"detr.{name.removeprefix('detr.')}": value for name, value in given.items()}
     own = twin.state().model
     head = {name: value for name, value in own.items() if not name.startswith("detr.")}
     try:
         twin.load(State({**detector, **head}, {}))
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what}", error.mend) from None
+        raise DetrError(f"{file}: {error.what}", error.fix) from None

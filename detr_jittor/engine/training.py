@@ -123,6 +123,9 @@ class Training:
     def one_epoch(self) -> bool:
         """Train on the rest of an epoch, evaluate if it is time to, log and save. Returns: false if interrupted."""
         self.train_batches()
+        if self.batches == len(self.train_loader) and "loss" not in self.averages.sums:
+            raise SharedError(f"epoch {self.epoch + 1}: not one batch had pictures that could be read, so nothing was "
+                              "learned.", "Look at what is said of them above.")
         due = self.evaluation_is_due()
         if due or self.stopped:
             self.save()  # evaluation can fail, or take long
@@ -197,7 +200,7 @@ class Training:
         try:
             self.bad_images.add([reason for _, reasons, _ in told for reason in reasons])
         except DetrError as error:
-            raise SharedError(error.what, error.mend) from None
+            raise SharedError(error.what, error.fix) from None
         return all(yes for *_, yes in told)
 
     def train_batch(self, batch: Batch, epoch: int) -> None:
@@ -207,7 +210,7 @@ class Training:
         try:
             losses = self.twin.train_step(batch, seed, factor)
         except DetrError as error:
-            raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.mend) from None
+            raise DetrError(f"step {self.step}, {self.names(batch)}: {error.what}", error.fix) from None
         for name in ("loss", "grad_norm"):
             if not math.isfinite(losses[name]):
                 what = {"loss": "the loss", "grad_norm": "the gradient's norm"}[name]

@@ -10,7 +10,7 @@ import numpy as np
 from detr_jittor.checkpoint.architecture import HEADS, classes_of, num_classes
 from detr_jittor.checkpoint.backbone import OPTIONAL
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.errors import visible
+from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes, State
 
 BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
@@ -29,6 +29,8 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
 
     Returns: (state, what was kept and what was replaced, a line each). Keys that still do not fit are left in the
         state or absent from it, for the model's strict loader to list.
+
+    Errors: DetrError if nothing of the file fits the model.
     """
     given = {name.removeprefix("detr."): value for name, value in checkpoint.state.model.items()
              if not name.endswith(OPTIONAL)}
@@ -40,18 +42,30 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     remarks = []
     if rooms:
         remarks.append(f"{' and '.join(rooms)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
+    head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
+    of_head = f"{head}.weight", f"{head}.bias"
     if (BOX in given) != (BOX in own):
         remarks.append(other_decoder(state, own))
-    elif before := num_classes(checkpoint):
-        head = next(name for name in HEADS if f"{name}.weight" in given)
-        after = next(len(own[key]) - rows for name, rows in HEADS.items() if (key := f"{prefix}{name}.weight") in own)
-        kept, remark = matching_rows(checkpoint, before, classes, after, HEADS[head] > 0)
+    elif not all(name in given for name in of_head):
+        remarks.append("class head: not in the file, starts anew")
+        state = {name: value for name, value in state.items() if not name.startswith(HEAD_ROOMS)}
+        state |= {prefix + name: own[prefix + name] for name in of_head}
+        remarks += fitted_labels(state, own)
+    else:
+        after = len(own[prefix + of_head[0]]) - HEADS[head]
+        kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, after, HEADS[head] > 0)
         remarks += [remark, *fitted_labels(state, own)]
-        for name in (f"{head}.weight", f"{head}.bias", LABELS) if kept is not None else ():
+        for name in (*of_head, LABELS) if kept is not None else ():
             if name in given and prefix + name in own:
                 rows = {k: v for k, v in kept.items() if k < after or name != LABELS}
                 state[prefix + name] = with_rows(own[prefix + name], given[name], rows)
-    loaded = sum(state.get(name) is not value for name, value in own.items())
+    loaded = sum(name in state and state[name] is not value and state[name].shape == value.shape
+                 for name, value in own.items())
+    if not loaded:
+        backbone = " To start only the backbone from it, pass --backbone_weights." if "layer1.0.conv1.weight" in given \
+            else ""
+        raise DetrError(f"{file}: none of its {len(given)} arrays is one of this model's.",
+                        f"Pass the weights of a DETR.{backbone}")
     return State(state, {}), [f"{Path(file).name}: {loaded} of {len(own)} arrays are taken over", *remarks]
 
 
@@ -88,12 +102,11 @@ def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: 
     Classes match by their names, without regard to case.
     """
     theirs = classes_of(checkpoint)
-    if before == after and (theirs is None or {(x.casefold(), label) for x, label in zip(classes.names, classes.labels)}
-                            <= {(x.casefold(), label) for x, label in zip(theirs.names, theirs.labels)}):
+    if before == after and theirs is None:
+        return None, f"class head: kept, it has as many classes ({before}), of unknown names"
+    kept = {} if theirs is None else theirs.labels_for(classes)
+    if before == after and all(kept.get(label) == label for label in classes.labels):
         return None, f"class head: kept, the {before} classes are the same"
-    rows = {} if theirs is None else {name.casefold(): label for name, label in zip(theirs.names, theirs.labels)}
-    kept = {label: rows[name.casefold()] for name, label in zip(classes.names, classes.labels)
-            if name.casefold() in rows}
     new = [name for name, label in zip(classes.names, classes.labels) if label not in kept]
     parts = ["\"no object\" kept"] * no_object
     if kept:

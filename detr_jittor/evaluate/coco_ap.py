@@ -24,15 +24,28 @@ class CocoEvaluator:
         """
         self.classes: Classes = index.classes
         self.iou_type = iou_type
-        self.truth = COCO(index.ground_truth())
+        truth = index.ground_truth()
+        # The library holds ids as floating-point numbers: from 2^53 on neighbours would be the same. Both are counted
+        # anew, in the order of the ids, which decides between equal scores.
+        self.number_of = {i: place for place, i in enumerate(sorted(image["id"] for image in truth["images"]), 1)}
+        self.category_of = {label: row for row, label in enumerate(index.classes.labels, 1)}
+        self.truth = COCO(self.renumbered(truth))
         self.results: dict[int, list[dict]] = {}
+
+    def renumbered(self, truth: dict) -> dict:
+        """A dataset whose pictures and categories are called by their numbers here."""
+        number = {category: row for row, category in enumerate(self.classes.category_ids, 1)}
+        return {**truth, "images": [{**i, "id": self.number_of[i["id"]]} for i in truth["images"]],
+                "categories": [{**c, "id": number[c["id"]]} for c in truth["categories"]],
+                "annotations": [{**a, "image_id": self.number_of[a["image_id"]],
+                                 "category_id": number[a["category_id"]]} for a in truth["annotations"]]}
 
     def add(self, detections: list[Detections]) -> None:
         """Take in the detections of some pictures. Labels that stand for no category are left out, as COCO does."""
-        category_of = self.classes.category_of()
+        category_of = self.category_of
         for of_picture in detections:
             self.results[of_picture.image_id] = [
-                {"image_id": of_picture.image_id, "category_id": category_of[label],
+                {"image_id": self.number_of[of_picture.image_id], "category_id": category_of[label],
                  "score": float(of_picture.scores[i]), **self.shape(of_picture, i)}
                 for i, label in enumerate(of_picture.labels.tolist()) if label in category_of]
 
@@ -59,13 +72,12 @@ class CocoEvaluator:
 
     def by_class(self, evaluation: COCOeval_faster) -> list[ClassSummary]:
         precision = evaluation.eval["precision"][..., 0, -1]  # [thresholds, recalls, classes], all areas, 100 a picture
-        objects = dict.fromkeys(self.classes.category_ids, 0)
+        objects = dict.fromkeys(self.category_of.values(), 0)
         for annotation in self.truth.dataset["annotations"]:
             objects[annotation["category_id"]] += not annotation.get("iscrowd", 0)
-        name_of = dict(zip(self.classes.category_ids, self.classes.names))
-        return [ClassSummary(int(category), name_of[category], objects[category],
-                             ap=mean(precision[:, :, k]), ap50=mean(precision[0, :, k]))
-                for k, category in enumerate(evaluation.params.catIds)]
+        rows = list(zip(self.classes.category_ids, self.classes.names))
+        return [ClassSummary(*rows[number - 1], objects[number], ap=mean(precision[:, :, k]),
+                             ap50=mean(precision[0, :, k])) for k, number in enumerate(evaluation.params.catIds)]
 
 
 def mean(precision: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from hotcoco.panoptic import PanopticEval
 
-from detr_jittor.data.coco import read_json
+from detr_jittor.data.annotation_file import read_json
 from detr_jittor.data.segments import Segment, segment_ids, segment_masks, write_segments
 from detr_jittor.errors import DetrError, visible, writing
 from detr_jittor.evaluate.summary import defined, number

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from detr_jittor.data.coco import CocoIndex
-from detr_jittor.data.panoptic import PanopticIndex
 from detr_jittor.evaluate.coco_ap import CocoEvaluator
 from detr_jittor.evaluate.panoptic import PanopticEvaluator, PanopticSummary
 from detr_jittor.evaluate.postprocess import detections
@@ -70,11 +69,10 @@ class Evaluator:
         self.bbox = CocoEvaluator(truth)
         self.segm = CocoEvaluator(truth, "segm") if masks else None
         self.panoptic = None
-        if masks and isinstance(index, PanopticIndex):
-            self.category_of = index.classes.category_of()
+        if masks and (truth := index.panoptic_truth):
+            self.classes, self.category_of = index.classes, index.classes.category_of()
             self.temporary = None if folder else tempfile.TemporaryDirectory()
-            self.panoptic = PanopticEvaluator(index.layout.annotations, index.layout.segments,
-                                              folder or self.temporary.name)
+            self.panoptic = PanopticEvaluator(*truth, folder or self.temporary.name)
 
     def add(self, outputs: Outputs, targets: list[Target]) -> None:
         """Take in the outputs of some pictures."""
@@ -83,7 +81,7 @@ class Evaluator:
         if self.segm:
             self.segm.add(found)
         if self.panoptic:
-            for target, found in zip(targets, panoptic(outputs, targets, tuple(self.category_of))):
+            for target, found in zip(targets, panoptic(outputs, targets, self.classes)):
                 category_of = {k + 1: self.category_of[label] for k, label in enumerate(found.labels.tolist())}
                 self.panoptic.add(target.image_id, found.numbers, category_of)
 

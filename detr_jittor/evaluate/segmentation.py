@@ -4,26 +4,14 @@ Q queries, C classes, K segments, h and w the size of the mask logits. A picture
 that after the transforms, and that padded to the batch, which is what the mask logits cover.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
-from detr_jittor.data.panoptic import is_thing
 from detr_jittor.twin.interpolation import linear, nearest
-from detr_jittor.types import Outputs, Target
+from detr_jittor.types import Classes, Outputs, Segmentation, Target
 
 THRESHOLD = 0.85  # a panoptic segment's score is above this
 SMALLEST = 4  # pixels: segments of at most this area are dropped
-
-
-@dataclass
-class Segmentation:
-    """One segment a pixel, at the picture's size on disk. Segment k has the number k + 1."""
-
-    numbers: np.ndarray  # [H, W] int64, 0 where there is no segment
-    labels: np.ndarray  # [K] int64, class numbers; no label of stuff twice
-    scores: np.ndarray  # [K] float32
 
 
 def padded_size(targets: list[Target]) -> tuple[int, int]:
@@ -52,7 +40,7 @@ def upsampled(logits: np.ndarray, size: tuple[int, int], rows: np.ndarray, colum
     return y[:, left] * (1 - part) + y[:, right] * part
 
 
-def panoptic(outputs: Outputs, targets: list[Target], labels: tuple[int, ...],
+def panoptic(outputs: Outputs, targets: list[Target], classes: Classes,
              threshold: float = THRESHOLD) -> list[Segmentation]:
     """Every pixel of each picture to the query whose mask is strongest there.
 
@@ -61,7 +49,7 @@ def panoptic(outputs: Outputs, targets: list[Target], labels: tuple[int, ...],
 
     Args:
         outputs: the last decoder layer's. targets: for `size` and `orig_size`; annotations are not looked at.
-        labels: those that stand for a category; other queries are left out, like those that say "no object".
+        classes: queries of other labels are left out, like those that say "no object".
         threshold: queries with a larger score are looked at.
     """
     padded = padded_size(targets)
@@ -70,16 +58,16 @@ def panoptic(outputs: Outputs, targets: list[Target], labels: tuple[int, ...],
     found = []
     for p, masks, target in zip(probability, outputs.masks, targets):
         said, scores = p.argmax(axis=-1), p.max(axis=-1)  # [Q]
-        rows = np.flatnonzero((scores > threshold) & np.isin(said, labels))  # [K]
+        rows = np.flatnonzero((scores > threshold) & np.isin(said, classes.labels))  # [K]
         picked = [pillow_nearest(old, new) for old, new in zip(target.size, target.orig_size)]
         logits = np.zeros((len(rows), *target.orig_size), np.float32)  # [K, H, W]
         for place, row in enumerate(rows):
             logits[place] = upsampled(masks[row], padded, *picked)
-        found.append(segmentation(logits, said[rows], scores[rows]))
+        found.append(segmentation(logits, said[rows], scores[rows], classes))
     return found
 
 
-def segmentation(logits: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Segmentation:
+def segmentation(logits: np.ndarray, labels: np.ndarray, scores: np.ndarray, classes: Classes) -> Segmentation:
     """The strongest of K masks at each pixel, without segments that are too small.
 
     Masks of the same stuff count as one at first, so that only the first of them stays; which is then drawn anew.
@@ -89,7 +77,8 @@ def segmentation(logits: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> 
     if not len(labels):
         return Segmentation(np.zeros(logits.shape[1:], np.int64), labels, scores)
     owner = logits.argmax(axis=0)  # [H, W]
-    first = [k if is_thing(label) else int(np.argmax(labels == label)) for k, label in enumerate(labels)]
+    first = [int(np.argmax(labels == label)) if classes.is_stuff(label) else k
+             for k, label in enumerate(labels.tolist())]
     large = np.bincount(np.array(first)[owner].ravel(), minlength=len(labels)) > SMALLEST  # [K]
     while not large.all():
         logits, labels, scores = logits[large], labels[large], scores[large]

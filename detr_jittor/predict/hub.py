@@ -15,8 +15,8 @@ from detr_jittor.checkpoint.official import OFFICIAL, official_file
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import THRESHOLD, panoptic
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.predict.predictor import Predictor
-from detr_jittor.twin.contract import load_twin
 
 
 def detr_resnet50(pretrained: bool = True, num_classes: int = 91, return_postprocessor: bool = False,
@@ -84,7 +84,7 @@ def segmenter(name: str, pretrained: bool, num_classes: int, threshold: float, r
               framework: str):
     predictor = published(name, pretrained, num_classes, framework)
     predictor.threshold = threshold
-    postprocess = partial(panoptic, labels=predictor.classes.labels, threshold=threshold)
+    postprocess = partial(panoptic, classes=predictor.classes, threshold=threshold)
     return (predictor, postprocess) if return_postprocessor else predictor
 
 
@@ -102,4 +102,4 @@ def published(name: str, pretrained: bool, num_classes: int, framework: str) -> 
     try:
         return Predictor(checkpoint, config, file)
     except DetrError as error:
-        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.mend) from None
+        raise DetrError(f"{file}: {error.what.removeprefix(f'{file}: ')}", error.fix) from None

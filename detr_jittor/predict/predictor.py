@@ -9,12 +9,12 @@ from detr_jittor.checkpoint.architecture import classes_of, num_classes, setting
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.batch import collate
-from detr_jittor.data.coco import ImageRecord
+from detr_jittor.data.records import ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import THRESHOLD, Segmentation, panoptic
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.twin.seeding import generator
 from detr_jittor.types import Batch, Classes, Detections, Look, Outputs, State
 
@@ -76,7 +76,7 @@ class Predictor:
         """
         batch = batch_of(pixels, self.recipe)
         threshold = self.threshold if threshold is None else threshold
-        return panoptic(self.twin.predict(batch), batch.targets, self.classes.labels, threshold)[0]
+        return panoptic(self.twin.predict(batch), batch.targets, self.classes, threshold)[0]
 
 
 def settings(checkpoint: Checkpoint, origin: str | Path, file: str | None) -> Config:

@@ -100,11 +100,11 @@ def read_log(path: str | Path) -> list[dict]:
 
     Errors: DetrError if the file cannot be read or a line is no JSON object.
     """
-    mend = "Pass the log.txt that a run wrote."
+    fix = "Pass the log.txt that a run wrote."
     try:
         content = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DetrError(f"{path}: cannot be read ({error}).", mend) from None
+        raise DetrError(f"{path}: cannot be read ({error}).", fix) from None
     records = []
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         if not line.strip():
@@ -114,10 +114,10 @@ def read_log(path: str | Path) -> list[dict]:
         except (ValueError, RecursionError) as error:
             if not line.endswith("\n"):
                 break
-            raise DetrError(f"{path}, line {number}: not valid JSON ({error}).", mend) from None
+            raise DetrError(f"{path}, line {number}: not valid JSON ({error}).", fix) from None
         if not isinstance(record, dict):
-            raise DetrError(f"{path}, line {number}: not a JSON object.", mend)
+            raise DetrError(f"{path}, line {number}: not a JSON object.", fix)
         records.append(record)
     if not records:
-        raise DetrError(f"{path}: holds no epoch.", mend)
+        raise DetrError(f"{path}: holds no epoch.", fix)
     return records

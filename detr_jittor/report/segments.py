@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from detr_jittor.evaluate.segmentation import Segmentation
 from detr_jittor.report.pictures import COLOURS, draw_labels, enlarged
+from detr_jittor.types import Segmentation
 
 TINT = 0.45  # share of the colour within a mask
 RIM = 0.85  # and along its edge

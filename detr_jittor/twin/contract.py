@@ -1,4 +1,4 @@
-"""The waist: what the engine asks of a framework. `load_twin` imports only the one that is asked for.
+"""The waist: what the engine asks of a framework.
 
 Everything that crosses is NumPy: both twins receive the same batches, seeds and assignments,
 so that a difference between them can only come from `jt/` or `pt/`.
@@ -67,14 +67,3 @@ class Twin(Protocol):
         Errors: DetrError, listing together every missing, surplus and misshapen key. An empty `state.optimizer`
             leaves the optimizer as it is (weights only).
         """
-
-
-def load_twin(framework: str) -> type[Twin]:
-    """The twin of that name, "jittor" or "pytorch", imported now and not before."""
-    if framework == "jittor":
-        from detr_jittor.jt.twin import JittorTwin
-
-        return JittorTwin
-    from detr_jittor.pt.twin import PyTorchTwin
-
-    return PyTorchTwin

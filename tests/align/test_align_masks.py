@@ -9,6 +9,8 @@ from detr_jittor.align.trial import JITTOR, Plan, Trial
 from detr_jittor.config.options import Config
 from detr_jittor.data.demo import write_demo_set
 
+pytestmark = pytest.mark.slow
+
 STAGES = ["structure", "forward", "losses", "gradients", "detections"]
 FAULTS = (
     fault("a softmax for each head alone", "forward", "jt/segmentation.py",

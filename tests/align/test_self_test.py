@@ -14,6 +14,8 @@ from detr_jittor.align.trial import JITTOR
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.align.worker import WorkerError
 
+pytestmark = pytest.mark.slow
+
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
 

@@ -14,6 +14,8 @@ from detr_jittor.bench.rivals import JITTOR, RIVALS
 from detr_jittor.cli.bench import bench
 from detr_jittor.config.presets import DEMO
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
                training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,
                without_operators=False, kernel_rounds=1, run_rounds=0, demo_runs=False)
@@ -67,7 +69,7 @@ def test_kernels_of_both_twins_compute_the_same():
     from detr_jittor.jt import kernels as jittor
 
     assert jittor.use() == "oneDNN"
-    ours, theirs = (kernels.calls(f"detr_jittor.{package}", dropout=0.0) for package in ("jt", "pt"))
+    ours, theirs = (kernels.calls(framework, dropout=0.0) for framework in ("jittor", "pytorch"))
     for case in kernels.CASES:
         pairs = list(zip(ours[case.name](), theirs[case.name](), strict=True))
         shapes = [case.output, *case.inputs]

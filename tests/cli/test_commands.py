@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_jittor import __main__ as program
+from detr_jittor.cli import commands as program
 from detr_jittor.errors import DetrError
 
 ROOT = Path(__file__).parents[2]

@@ -48,17 +48,17 @@ def test_this_machine_is_healthy():
     assert status == 0 and "computes rightly" in found["Jittor"]["found"]
 
 
-@pytest.mark.parametrize("stub, found, mend", [
+@pytest.mark.parametrize("stub, found, fix", [
     ("raise ImportError(\"version `GLIBCXX_3.4.32' not found\")", "GLIBCXX_3.4.32", "conda install"),
     ("import os; os.abort()", "its process died", "remove Jittor's cache"),
     ("raise OSError('No space left on device')", "No space left", "Free some disk"),
 ])
-def test_a_jittor_that_does_not_start(tmp_path, stub, found, mend):
+def test_a_jittor_that_does_not_start(tmp_path, stub, found, fix):
     (tmp_path / "jittor_utils.py").write_text(stub)
     status, report = run_doctor(PYTHONPATH=str(tmp_path))
     assert status == 1 and set(doctor.CHECKS) <= set(report)
     assert report["Jittor"]["status"] == "failed"
-    assert found in report["Jittor"]["found"] and mend in report["Jittor"]["mend"]
+    assert found in report["Jittor"]["found"] and fix in report["Jittor"]["fix"]
 
 
 @pytest.mark.parametrize("answer, status", [
@@ -78,7 +78,7 @@ def test_the_report_as_text(monkeypatch, capsys):
     })
     assert main(["doctor"]) == 0
     assert [line.split(None, 2) for line in capsys.readouterr().out.splitlines()] == [
-        ["ok", "one", "fine"], ["warning", "two", "odd"], ["mend:", "Do", "this."]]
+        ["ok", "one", "fine"], ["warning", "two", "odd"], ["fix:", "Do", "this."]]
 
 
 @pytest.mark.parametrize("error", [DetrError("no g++.", "Install it."), OSError("gone"), ImportError("no numpy")])
@@ -90,7 +90,7 @@ def test_a_check_that_fails_does_not_stop_the_others(monkeypatch, capsys, error)
                                            "last": lambda subject: iter([doctor.Finding(subject, "ok", "fine")])})
     assert main(["doctor", "--json"]) == 1
     first, last = json.loads(capsys.readouterr().out)
-    assert first["status"] == "failed" and str(error).split(" Install")[0] in first["found"] and first["mend"]
+    assert first["status"] == "failed" and str(error).split(" Install")[0] in first["found"] and first["fix"]
     assert last["status"] == "ok"
 
 
@@ -108,7 +108,7 @@ def test_a_compiler_without_openmp(tmp_path, monkeypatch, complaint):
     compiler.chmod(0o755)
     monkeypatch.setenv("cc_path", str(compiler))
     finding = only(doctor.compiler)
-    assert finding.status == "failed" and complaint in finding.found and "libgomp1" in finding.mend
+    assert finding.status == "failed" and complaint in finding.found and "libgomp1" in finding.fix
 
 
 def test_no_openmp_library(monkeypatch):
@@ -116,7 +116,7 @@ def test_no_openmp_library(monkeypatch):
     monkeypatch.delenv("cc_path", raising=False)
     assert (only(doctor.openmp).status, only(doctor.openmp).found) == ("failed", "libgomp not found")
     monkeypatch.setenv("cc_path", "clang++")
-    assert "libomp not found" in only(doctor.openmp).found and "libomp-dev" in only(doctor.openmp).mend
+    assert "libomp not found" in only(doctor.openmp).found and "libomp-dev" in only(doctor.openmp).fix
 
 
 @pytest.mark.parametrize("have, need, status", [(30, 30, "ok"), (32, 30, "ok"), (29, 30, "warning")])
@@ -129,7 +129,7 @@ def test_an_old_libstdcxx_of_conda(tmp_path, monkeypatch, have, need, status):
                         lambda *command: f"7f00-7f01 r-xp {loaded}\n" if "-c" in command else f"{linked}\n")
     finding = only(doctor.libstdcxx)
     assert finding.status == status and f"GLIBCXX_3.4.{have} in {loaded}" in finding.found
-    assert ("conda install" in finding.mend) == (status == "warning")
+    assert ("conda install" in finding.fix) == (status == "warning")
 
 
 @pytest.mark.parametrize("megabytes, status", [(100, "failed"), (500, "warning"), (5000, "ok")])
@@ -180,7 +180,7 @@ def test_gpu(home, monkeypatch, cuda, statuses):
     monkeypatch.setattr(doctor, "find_cuda", lambda home: cuda)
     found = findings(doctor.gpu)
     assert [f.status for f in found] == statuses
-    assert all(bool(f.mend) == (f.status != "ok") for f in found)
+    assert all(bool(f.fix) == (f.status != "ok") for f in found)
 
 
 def test_a_cutlass_that_was_cut_off(home, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_cutlass_that_was_cut_off(home, monkeypatch):
     archive.parent.mkdir(parents=True)
     archive.write_bytes(b"half an archive")
     finding = only(doctor.cutlass)
-    assert finding.status == "warning" and doctor.CUTLASS_MD5 in finding.mend and str(archive.parent) in finding.mend
+    assert finding.status == "warning" and doctor.CUTLASS_MD5 in finding.fix and str(archive.parent) in finding.fix
     monkeypatch.setenv("use_cutlass", "1")
     assert only(doctor.cutlass).status == "failed"
     monkeypatch.setattr(doctor, "CUTLASS_MD5", doctor.hashlib.md5(b"half an archive").hexdigest())
@@ -200,4 +200,4 @@ def test_what_the_user_has_set_is_reported(home, monkeypatch):
     assert only(doctor.variables).status == "ok"
     monkeypatch.setenv("cc_flags", "-g")
     finding = only(doctor.variables)
-    assert (finding.status, finding.found) == ("warning", "cc_flags=-g") and finding.mend.endswith("unset cc_flags")
+    assert (finding.status, finding.found) == ("warning", "cc_flags=-g") and finding.fix.endswith("unset cc_flags")

@@ -7,6 +7,8 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.report.log import read_log
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--preset demo --hidden_dim 32 --nheads 2 --dim_feedforward 32 --enc_layers 1 --dec_layers 2 --num_queries 6 "
         "--dropout 0.1 --batch_size 4 --epochs 2 --warmup_steps 4 --min_size 64 --max_size 64 --num_workers 0 "
         "--train_ap")

@@ -14,6 +14,8 @@ from detr_jittor.__main__ import main
 from detr_jittor.compare import runs
 from detr_jittor.report.log import read_log
 
+pytestmark = pytest.mark.slow
+
 NUMPY_TWIN = Path(__file__).parents[1] / "engine" / "numpy_twin.py"
 
 

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import CocoIndex, check_same_classes, open_split
+from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.splits import alike, open_split
 from detr_jittor.errors import DetrError
+from detr_jittor.types import Classes
 
 
 def read(dataset, content, masks=False) -> CocoIndex:
@@ -351,10 +353,37 @@ def test_no_dataset_given():
 def test_splits_with_other_classes(dataset):
     content = dataset.copy()
     train = read(dataset, content)
-    check_same_classes(train, train)
+    assert alike(train, train) is train
     content["categories"].append({"id": 9, "name": "plum"})
+    more = read(dataset, content)
     with pytest.raises(DetrError, match=r"9 \(plum\)"):
-        check_same_classes(train, read(dataset, content))
+        alike(train, more)
+    assert alike(more, train).classes.num_classes == 10 and alike(more, train).classes.labels == (3, 7)
+
+
+def test_labels_are_those_of_the_same_name(dataset):
+    """Whatever their ids, and in each of the objects."""
+    content = dataset.copy()
+    train = read(dataset, content)
+    swapped = {3: 7, 7: 3}
+    for category in content["categories"]:
+        category["id"] = swapped[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = swapped[annotation["category_id"]]
+    other = alike(train, read(dataset, content))
+    assert np.array_equal(other.objects.labels, train.objects.labels)
+    assert dict(zip(other.classes.names, other.classes.labels)) == {"apple": 3, "pear": 7}
+    assert other.classes.category_of() == {3: 7, 7: 3}
+
+
+@pytest.mark.parametrize("here, there, found", [
+    (["cat", "Dog"], ["dog ", "CAT"], {0: 1, 1: 0}), (["cat", "Cat"], ["Cat", "cat"], {0: 1, 1: 0}),
+    (["cat", "Cat"], ["CAT"], {}), (["cat"], ["cat", "Cat"], {0: 0}), (["straße"], ["STRASSE"], {0: 0}),
+    (["cat"], ["cow"], {})], ids=str)
+def test_which_names_are_the_same(here, there, found):
+    """Exactly, or else without regard to case where only one is so; no label twice."""
+    ours, theirs = (Classes.of_categories([{"id": i, "name": n} for i, n in enumerate(x)]) for x in (here, there))
+    assert ours.labels_for(theirs) == found
 
 
 STRANGE = ["\ud83d", "\udce9", "a\0b", "\n\x1b[2K", 10**400, -10**400]

@@ -13,7 +13,7 @@ from PIL import Image
 from detr_jittor.__main__ import main
 from detr_jittor.config.options import Config
 from detr_jittor.data import show
-from detr_jittor.data.coco import open_split
+from detr_jittor.data.splits import open_split
 from detr_jittor.data.subset import choose, presence
 from detr_jittor.twin.seeding import generator
 

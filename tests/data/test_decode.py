@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from detr_jittor.data import decode
 from detr_jittor.data.decode import read_image
@@ -77,14 +77,32 @@ def test_animations_give_their_first_frame(tmp_path):
     assert read_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("format", ["jpg", "png"])  # two decoders
-def test_orientation_is_left_alone_unless_asked_for(tmp_path, format):
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("format", ["jpg", "png", "tif", "webp"])  # two decoders; TIFF's Pillow turns itself
+def test_pictures_are_read_upright(tmp_path, format, turn):
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = turn
+    path = saved(tmp_path / f"turned.{format}", Image.fromarray(SMOOTH), exif=exif)
+    with Image.open(path) as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(read_image(path), wanted)
+    assert read_image(path).shape == ((61, 97, 3) if turn < 5 else (97, 61, 3))
+    assert bool(decode.orientation_told(path, wanted.shape[:2])) == (turn > 1)
+
+
+def test_a_quarter_turn_is_left_where_the_annotations_are_as_stored(tmp_path):
+    """What the size tells; of a square picture it tells nothing, and one rule holds: upright."""
     exif = Image.Exif()
     exif[decode.ORIENTATION] = 6
-    path = saved(tmp_path / f"turned.{format}", Image.fromarray(SMOOTH), exif=exif)
-    assert read_image(path).shape == (61, 97, 3) and decode.is_turned(path)
-    assert read_image(path, upright=True).shape == (97, 61, 3)
-    assert np.array_equal(read_image(path, upright=True), np.rot90(read_image(path), -1))
+    path = saved(tmp_path / "turned.png", Image.fromarray(SMOOTH), exif=exif)
+    assert np.array_equal(read_image(path, (61, 97)), SMOOTH)
+    assert np.array_equal(read_image(path, (97, 61)), np.rot90(SMOOTH, -1))
+    assert read_image(path, (5, 5)).shape == (97, 61, 3)
+    assert "they are not turned" in decode.orientation_told(path, (61, 97))[0]
+    assert "turned upright" in decode.orientation_told(path, (97, 61))[0]
+    square = saved(tmp_path / "square.png", Image.fromarray(SMOOTH[:50, :50]), exif=exif)
+    assert np.array_equal(read_image(square, (50, 50)), np.rot90(SMOOTH[:50, :50], -1))
+    assert "turned upright" in decode.orientation_told(square, (50, 50))[0]
 
 
 TIFF = b"MM\0*\0\0\0\x08"
@@ -99,7 +117,7 @@ def test_damaged_orientation_is_none(tmp_path, exif):
     path = saved(tmp_path / "a.jpg", Image.fromarray(SMOOTH), exif=b"Exif\0\0" + exif)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        assert decode.is_turned(path) is False
+        assert decode.orientation_told(path, (61, 97)) == [] and read_image(path).shape == (61, 97, 3)
     assert told == []
 
 

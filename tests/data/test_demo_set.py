@@ -9,9 +9,9 @@ from PIL import Image
 from pycocotools import mask as oracle
 
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import MOST, SHAPES, VISIBLE, draw_picture, outline, write_demo_set
 from detr_jittor.data.masks import segmentation_masks
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.twin.seeding import generator
 

@@ -14,7 +14,7 @@ import time
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.errors import DetrError
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 
 
 def end(way: str, step: int, framework: str) -> None:

@@ -10,7 +10,7 @@ import sys
 import psutil
 
 from detr_jittor.__main__ import main
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 
 
 def kill_workers() -> None:

@@ -19,9 +19,9 @@ from small import SMALL, small_state
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.demo import write_demo_set
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.data.splits import open_split
+from detr_jittor.frameworks.load import load_twin
 
 ROOT = Path(__file__).parents[2]
 TWINS = pytest.mark.parametrize("framework", ["jittor", "pytorch"])

@@ -12,7 +12,7 @@ from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
 from detr_jittor.config.options import Config
-from detr_jittor.data.coco import open_split
+from detr_jittor.data.splits import open_split
 from detr_jittor.twin.matching import match
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -201,7 +201,7 @@ def test_splits_that_name_other_classes(config, coco, capsys):
     change(coco, lambda data: data["categories"].append({"id": 9, "name": "black"}), "val")
     assert train(coco) == 2
     error = capsys.readouterr().err
-    assert "differ in category 9 (black)" in error and error.count("\n") == 1
+    assert "instances_val2017 has category 9 (black)" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("options, told", [

@@ -17,9 +17,9 @@ from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.config.options import Config
 from detr_jittor.engine.training import Training
 from detr_jittor.errors import DetrError
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report import progress
 from detr_jittor.twin import seeding
-from detr_jittor.twin.contract import load_twin
 from detr_jittor.twin.parameters import NORM_BUFFERS
 from detr_jittor.twin.processes import Processes, together
 

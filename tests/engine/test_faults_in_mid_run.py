@@ -18,7 +18,8 @@ from detr_jittor.errors import DetrError
 from detr_jittor.report.progress import Progress
 from detr_jittor.report.scalars import ScalarWriter
 
-pytestmark = pytest.mark.timeout(60)  # what is not noticed would be waited for without end
+# What is not noticed would be waited for without end.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

@@ -52,11 +52,38 @@ def test_the_names_in_the_file_count_before_cocos():
     assert np.array_equal(state.model["class_embed.bias"][[1, 4]], old["class_embed.bias"][[90, 91]])
 
 
-@pytest.mark.parametrize("theirs", [OURS, None])
-def test_the_same_classes_keep_the_head_whole(theirs):
+@pytest.mark.parametrize("theirs, told", [
+    (OURS, "class head: kept, the 4 classes are the same"),
+    (None, "class head: kept, it has as many classes (4), of unknown names")])
+def test_the_same_classes_keep_the_head_whole(theirs, told):
     old = model(4)
     state, remarks = fitted("a.pth", Checkpoint(State(old, {}), classes=theirs), model(4, seed=1), OURS)
-    assert all(state.model[n] is old[n] for n in old) and "kept, the 4 classes are the same" in remarks[1]
+    assert all(state.model[n] is old[n] for n in old) and remarks[1] == told
+
+
+def test_a_file_without_a_class_head():
+    """The usual file to fine-tune from: the count is that of the arrays that were taken over."""
+    old = {name: value for name, value in model(4).items() if "class_embed" not in name}
+    own = model(4, seed=1)
+    state, remarks = fitted("a.pth", Checkpoint(State(old, {})), own, OURS)
+    assert remarks == ["a.pth: 1 of 3 arrays are taken over", "class head: not in the file, starts anew"]
+    assert state.model["class_embed.bias"] is own["class_embed.bias"]
+    assert state.model["query_embed.weight"] is old["query_embed.weight"]
+
+
+def test_arrays_of_other_shapes_are_not_counted():
+    old = {**model(4), "query_embed.weight": np.zeros((7, 3), np.float32)}
+    assert fitted("a.pth", Checkpoint(State(old, {}), classes=OURS), model(4), OURS)[1][0] == (
+        "a.pth: 2 of 3 arrays are taken over")
+
+
+@pytest.mark.parametrize("names, mend", [(["encoder.weight"], "Pass the weights of a DETR."),
+                                         (["layer1.0.conv1.weight"], "pass --backbone_weights")])
+def test_weights_of_another_model(names, mend):
+    strange = {name: np.zeros(3, np.float32) for name in names}
+    with pytest.raises(DetrError, match="none of its 1 arrays is one of this model's") as error:
+        fitted("a.pth", Checkpoint(State(strange, {})), model(4), OURS)
+    assert mend in str(error.value)
 
 
 def test_as_many_other_classes_are_other_classes():

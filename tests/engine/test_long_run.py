@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("framework", ["jittor", "pytorch"])
 def test_files_threads_and_what_jittor_holds_stay_flat(framework):

@@ -15,6 +15,8 @@ from test_resume_twins import hexadecimal
 from detr_jittor.checkpoint import store
 from detr_jittor.report.log import read_log
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 
 

@@ -11,12 +11,14 @@ from small import WITH_MASKS, small_state
 
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.data.coco import open_split
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.panoptic import NUM_CLASSES
+from detr_jittor.data.splits import open_split
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report.log import read_log
-from detr_jittor.twin.contract import load_twin
 from detr_jittor.types import State
+
+pytestmark = pytest.mark.slow
 
 SIZE = 64  # of all pictures, since padding is each process's own
 

@@ -11,6 +11,8 @@ from launched import RUN, STOP, SUFFIX, TWINS, end, finish, rank_of, run, start,
 from detr_jittor.checkpoint import store
 from detr_jittor.report.log import read_log
 
+pytestmark = pytest.mark.slow
+
 ENDING_RUN = (str(Path(__file__).parent / "ending_run.py"),)
 
 

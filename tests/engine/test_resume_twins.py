@@ -18,10 +18,12 @@ from detr_jittor.checkpoint import store, torch_writer
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.engine.start import build, find_checkpoint
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
-from detr_jittor.twin.contract import load_twin
 from detr_jittor.types import Classes
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}

@@ -9,7 +9,7 @@ from test_training import same_run
 from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.config.check import check
-from detr_jittor.data.coco import open_split
+from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 

@@ -12,6 +12,8 @@ from PIL import Image
 
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.panoptic import ClassQuality, PanopticEvaluator, PanopticSummary
+from detr_jittor.evaluate.segmentation import panoptic
+from detr_jittor.types import Classes, Outputs, Target
 
 CATEGORIES = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "dog", "isthing": 1},
               {"id": 200, "name": "grass", "isthing": 0}]
@@ -242,3 +244,36 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "found").write_bytes(b"")
     with pytest.raises(DetrError, match="cannot be written"):
         PanopticEvaluator(tmp_path / "truth.json", tmp_path / "truth", tmp_path / "found")
+
+
+@pytest.mark.parametrize("first", [0, 2**53, 2**62])
+def test_large_ids_of_pictures(tmp_path, first):
+    """Neighbours from 2^53 on are one number in floating point; here they stay two."""
+    truth, found = random_set(3)
+    counts = by_definition(truth, found)
+    classes = {c.category_id: (c.tp, c.fp, c.fn) for c in quality(
+        tmp_path, {first + i: x for i, x in truth.items()}, {first + i: x for i, x in found.items()}).classes}
+    assert classes == {category: tuple(numbers[1:]) for category, numbers in counts.items()}
+
+
+@pytest.mark.parametrize("stuff, pieces", [((5,), [5, 7, 7]), ((7,), [5, 5, 7]), ((), [5, 5, 7, 7]), ((5, 7), [5, 7])])
+def test_stuff_is_what_the_file_says_whatever_the_ids(stuff, pieces):
+    """Two queries of each of two labels: of stuff they are one segment."""
+    logits = np.full((1, 4, 9), -9.0, np.float32)
+    logits[0, range(4), [5, 5, 7, 7]] = 9
+    masks = np.full((1, 4, 8, 8), -9.0, np.float32)
+    for query in range(4):
+        masks[0, query, 2 * query:2 * query + 2] = 9
+    target = Target(1, *[np.zeros(0)] * 4, size=(8, 8), orig_size=(8, 8))
+    classes = Classes((5, 7), ("wall", "cup"), (5, 7), 8, stuff)
+    found, = panoptic(Outputs(logits, np.zeros((1, 4, 4), np.float32), masks), [target], classes)
+    assert found.labels[np.unique(found.numbers) - 1].tolist() == pieces
+
+
+def test_without_a_word_of_the_file_cocos_numbers_count():
+    classes = Classes((90, 92), ("toothbrush", "banner"), (90, 92), 250)
+    assert [classes.is_stuff(label) for label in classes.labels] == [False, True]
+    assert Classes.from_json(classes.to_json()) == classes
+    told = Classes((90, 92), ("toothbrush", "banner"), (90, 92), 250, (90,))
+    assert [told.is_stuff(label) for label in told.labels] == [True, False]
+    assert Classes.from_json(json.loads(json.dumps(told.to_json()))) == told

@@ -16,6 +16,8 @@ from detr_jittor.jt import capture
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.types import State
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "golden"
 
 

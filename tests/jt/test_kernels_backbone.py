@@ -10,6 +10,8 @@ from detr_jittor.jt.kernels import fast, plain
 from detr_jittor.jt.kernels.fast.library import run
 from detr_jittor.jt.setup.runtime import jt
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(3)
 
 

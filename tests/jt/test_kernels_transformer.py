@@ -10,6 +10,8 @@ from detr_jittor.jt.kernels import fast, plain
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import seeding
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(5)
 KEY = 0x9ABCDEF1
 

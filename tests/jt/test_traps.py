@@ -1,7 +1,7 @@
 """Where Jittor 1.3.11.0 and PyTorch differ: each behaviour measured, as docs/porting.md tells it.
 
 A test named test_trap_cumsum_of_bool pins the entry "cumsum-of-bool". One that fails after an update of Jittor
-means that the guide, and perhaps the mend in the code, is out of date.
+means that the guide, and perhaps the fix in the code, is out of date.
 """
 
 import re

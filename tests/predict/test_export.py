@@ -13,8 +13,8 @@ from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import save
 from detr_jittor.data.batch import collate
-from detr_jittor.data.coco import ImageRecord
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.records import ImageRecord
 from detr_jittor.data.transforms import Recipe, Sample
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.predict import export
@@ -26,6 +26,8 @@ import onnx  # isort: skip  (after jittor)
 import onnxruntime  # isort: skip  # noqa: F401 - a test of both never skips
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
+
+pytestmark = pytest.mark.slow
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "coco-mini"
 CLASSES = Classes.of_categories([{"id": 3, "name": "cat"}, {"id": 10, "name": "狗"}])

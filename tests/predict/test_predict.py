@@ -10,7 +10,7 @@ from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import save
 from detr_jittor.config.options import Config
-from detr_jittor.twin.contract import load_twin
+from detr_jittor.frameworks.load import load_twin
 from detr_jittor.types import Classes, State
 
 CLASSES = Classes.of_categories([{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}])
@@ -113,14 +113,18 @@ def test_labels_without_a_category_are_left_out(tmp_path):
 
 def test_a_checkpoint_without_classes_and_settings(tmp_path, capsys):
     save(tmp_path / "c.safetensors", Checkpoint(checkpoint().state))
-    (tmp_path / "config.json").write_text(CONFIG.to_json())
+    (tmp_path / "settings.json").write_text(CONFIG.to_json())
     Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
     assert predict(tmp_path / "c.safetensors", [tmp_path / "a.png"], tmp_path / "out") == 2
     assert "Pass its config.json with --config" in capsys.readouterr().err
     assert predict(tmp_path / "c.safetensors", [tmp_path / "a.png"], tmp_path / "out",
-                   "--config", str(tmp_path / "config.json")) == 0
-    found = json.loads((tmp_path / "out/predictions.json").read_text())[0]["detections"][0]
-    assert (found["category_id"], found["category"]) == (7, "class 7")
+                   "--config", str(tmp_path / "settings.json")) == 0
+    (tmp_path / "settings.json").rename(tmp_path / "config.json")  # beside the file, it is found
+    assert predict(tmp_path / "c.safetensors", [tmp_path / "a.png"], tmp_path / "beside") == 0
+    assert "its settings are those of the config.json beside it" in capsys.readouterr().out
+    for folder in ("out", "beside"):
+        found = json.loads((tmp_path / folder / "predictions.json").read_text())[0]["detections"][0]
+        assert (found["category_id"], found["category"]) == (7, "class 7")
 
 
 @pytest.mark.parametrize("fault, message", [

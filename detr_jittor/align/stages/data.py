@@ -7,7 +7,7 @@ handed to the framework. The evaluation batch is held against Pillow's own resiz
 from itertools import islice
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from detr_jittor.align.measure import Item, exact
 from detr_jittor.align.stage import Stage
@@ -49,6 +49,8 @@ def pixels_item(trial: Trial, batch: Batch, i: int) -> Item:
     height, width = target.size
     file = next(image.path for image in trial.index.images if image.id == target.image_id)
     with Image.open(file) as image:
+        upright = ImageOps.exif_transpose(image)
+        image = upright if upright.size == target.orig_size[::-1] else image
         small = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     wanted = (np.asarray(small, np.float64) / 255 - MEAN) / STD  # [H, W, 3]
     error = np.abs(batch.images[i, :, :height, :width] - wanted.transpose(2, 0, 1)).max()

@@ -26,13 +26,13 @@ class Plan:
     home: Path  # the home directory that Jittor is shown: it keeps everything in home/.cache/jittor
     variables: dict[str, str | None]  # environment variables while it is imported; None: unset
     cuda: Cuda
-    notes: list[str]  # what is mended for this process, a line each
+    notes: list[str]  # what is fixed for this process, a line each
 
 
 def make_plan() -> Plan:
     """Decide how to start Jittor.
 
-    Errors: DetrError for what cannot be mended from inside a process: numpy, Jittor or g++ missing, Python's headers,
+    Errors: DetrError for what cannot be fixed from inside a process: numpy, Jittor or g++ missing, Python's headers,
         a path that Jittor cannot handle, no place to write.
     """
     check_numpy()

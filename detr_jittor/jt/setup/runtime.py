@@ -21,7 +21,7 @@ from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 
 
 def prepare() -> Plan:
-    """Decide how to start Jittor, place oneDNN and say what is mended. Errors: DetrError."""
+    """Decide how to start Jittor, place oneDNN and say what is fixed. Errors: DetrError."""
     plan = make_plan()
     if needs_onednn():
         try:

@@ -42,7 +42,7 @@ def main() -> int:
     try:
         result = trial()
     except DetrError as error:
-        result = {"problem": error.what, "mend": error.mend}
+        result = {"problem": error.what, "fix": error.fix}
     print(json.dumps(result))
     return 0 if result.get("right") else 1
 

@@ -9,6 +9,8 @@ import pytest
 from detr_jittor.jt.setup import headers
 from detr_jittor.jt.setup.runtime import jt
 
+pytestmark = pytest.mark.slow
+
 OPERATOR = '#define JIT 1\n#define JIT_cpu 1\n#include <cmath>\n#include "var.h"\n#include "ops/binary_op.h"\n'
 
 

@@ -1,4 +1,4 @@
-"""How Jittor is started: what it is told, what is mended and what ends in one clear error.
+"""How Jittor is started: what it is told, what is fixed and what ends in one clear error.
 
 Jittor itself is replaced by a stub that writes down what it sees; one test at the end starts the real one.
 """
@@ -12,6 +12,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 
