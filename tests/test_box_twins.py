@@ -78,7 +78,7 @@ def test_the_queries_do_not_see_the_copies():
 
 
 @pytest.mark.parametrize("options, reason", [
-    ({"masks": True}, "--masks does not go with --decoder box"),
+    ({"masks": True, "hidden_dim": 128, "nheads": 8}, "--masks does not go with --decoder box"),
     ({"position_embedding": "learned"}, "between the places"), ({"hidden_dim": 48, "nheads": 4}, "divisible by 32"),
     ({"decoder": "detr", "no_sampling": True}, "a part of the box decoder"), ({"denoising": -1}, "is negative")])
 def test_what_cannot_be_is_refused_with_the_reason(options, reason):
