@@ -1,4 +1,4 @@
-"""Does the alignment notice? Faults are planted in the Jittor twin, one at a time, and sound twins must pass."""
+"""Does the alignment notice? Faults are planted in the Jittor twin, one at a time; twins without a fault must pass."""
 
 import tempfile
 import time
@@ -28,7 +28,7 @@ def small_config(folder: Path, seed: int, plain: bool, decoder: str = "detr") ->
 
 
 def run(plain: bool = False, faults: tuple[Fault, ...] = (*FAULTS, *BOX_FAULTS), seeds: int = SEEDS) -> int:
-    """Returns: 0 only if every fault is caught by its stage, and no sound twin is accused."""
+    """Returns: 0 only if every fault is caught by its stage, and every twin without a fault passes."""
     began = time.monotonic()
     alarms, caught = 0, 0
     for decoder in dict.fromkeys(fault.decoder for fault in faults):
@@ -41,12 +41,12 @@ def run(plain: bool = False, faults: tuple[Fault, ...] = (*FAULTS, *BOX_FAULTS),
 
 
 def one_seed(plain: bool, decoder: str, seed: int, faults: list[Fault], began: float) -> tuple[int, int]:
-    """(false alarms of the sound twin, faults that are caught)"""
+    """(false alarms of the twin without a fault, faults that are caught)"""
     with tempfile.TemporaryDirectory() as folder:
         trial = sample_trial(Path(folder) / "data", seed, plain, decoder)
         try:
             alarm = next((stage for stage in run_stages(trial, CHECKED) if not stage.passed), None)
-            tell(began, f"sound twin, decoder {decoder}, seed {seed}", "false alarm" if alarm else "passes", alarm)
+            tell(began, f"without a fault, decoder {decoder}, seed {seed}", "false alarm" if alarm else "passes", alarm)
             return int(alarm is not None), sum(is_caught(trial, fault, began) for fault in faults)
         finally:
             trial.close()
@@ -58,7 +58,7 @@ def sample_trial(folder: Path, seed: int, plain: bool, decoder: str = "detr") ->
 
 
 def is_caught(trial: Trial, fault: Fault, began: float) -> bool:
-    """Whether the first stage that fails is the one that must. What the sound twins said is not asked again."""
+    """Whether the first stage that fails is the one that must. The twins without a fault are not computed again."""
     trial.start(JITTOR, fault)
     stage = run_stages(trial, CHECKED, stop_at_failure=True)[-1]
     right = not stage.passed and stage.name == fault.stage

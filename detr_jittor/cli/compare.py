@@ -28,7 +28,7 @@ NOT_HERE = ("framework", "resume", "eval", "start_epoch", "dropout_masks", "froz
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     group = parser.add_argument_group("the comparison")
-    group.add_argument("--preset", choices=tuple(PRESETS), help="settings that learn from nothing: demo for the "
+    group.add_argument("--preset", choices=tuple(PRESETS), help="settings that learn from scratch: demo for the "
                        "generated pictures, minimal for some sixty photographs; options given besides override it")
     group.add_argument("--seeds", type=int, default=1, metavar="N", help="run both twins with N seeds, from --seed on, "
                        "to see how far runs differ by themselves [1]")

@@ -18,7 +18,7 @@ from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Classes, State
 
 FROM_NOTHING = (
-    "The backbone starts from random weights. DETR learns slowly even from ImageNet weights; from nothing, expect many "
+    "The backbone starts from random weights. DETR learns slowly even from ImageNet weights; from scratch, expect many "
     "more epochs on real pictures, and little to see in the first ten thousand steps.")
 UNBOUNDED = ("warning: --backbone_norm frozen leaves random weights without normalisation: activations grow from "
              "layer to layer. Train the batch norm (--backbone_norm batch).")
