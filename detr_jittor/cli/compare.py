@@ -16,7 +16,7 @@ from detr_jittor.config.presets import PRESETS
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.splits import open_splits
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.engine.start import resolve
+from detr_jittor.engine.start import Start, resolve
 from detr_jittor.errors import DetrError
 
 HELP = "train both twins under one protocol and compare loss, AP, seconds and memory"
@@ -76,7 +76,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict[str, CocoIndex]]:
     splits = dict(zip(("train", "val"), open_splits(config.data, config.model.masks)))
     if args.train_ap:
         config = config.replace(eval_train=len(splits["train"]))
-    return resolve(config, splits["train"], None), splits
+    return resolve(config, splits["train"], Start()), splits
 
 
 def read_pairs(folder: Path, seeds: list[int]) -> Pairs:
