@@ -9,7 +9,7 @@ from detr_jittor.errors import DetrError
 LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
     "num_queries": 100_000, "hidden_dim": 65_536, "nheads": 65_536, "dim_feedforward": 1_000_000, "enc_layers": 1_000,
     "dec_layers": 1_000, "num_classes": 1_000_000, "batch_size": 100_000, "accumulate": 100_000, "num_workers": 1_000,
-    "min_size": 100_000, "max_size": 100_000}
+    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000}
 
 
 def check(config: Config) -> None:
@@ -83,7 +83,7 @@ def model_rules(config: Config):
 
 
 def box_rules(m: ModelConfig):
-    """(broken, what, mend) of the box decoder"""
+    """(broken, what, fix) of the box decoder"""
     box = m.decoder == "box"
     for name in ("no_conditional", "no_sampling", "no_focal"):
         yield (getattr(m, name) and not box, f"--{name} leaves out a part of the box decoder.",
@@ -115,6 +115,7 @@ def training_rules(config: Config):
         yield value is not None and value < 1, f"--{name} {value} is less than 1.", "Give a positive number."
     yield (d.min_size > d.max_size, f"--min_size {d.min_size} is more than --max_size {d.max_size}.",
            "The short side cannot be longer than the long one.")
+    yield loss.focal_alpha > 1, f"--focal_alpha {loss.focal_alpha} is more than 1.", "Give a share, such as 0.25."
     yield (not (loss.set_cost_class or loss.set_cost_bbox or loss.set_cost_giou),
            "--set_cost_class, --set_cost_bbox and --set_cost_giou are all 0.", "The matching needs one of them.")
     yield (d.dataset_file == "coco_panoptic" and not d.coco_panoptic_path,
