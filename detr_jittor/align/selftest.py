@@ -1,4 +1,4 @@
-"""Does the alignment notice? Faults are planted in the Jittor twin, one at a time, and sound twins must pass."""
+"""Does the alignment notice? Faults are planted in the Jittor twin, one at a time; twins without a fault must pass."""
 
 import tempfile
 import time
@@ -27,7 +27,7 @@ def small_config(folder: Path, seed: int, plain: bool) -> Config:
 
 
 def run(plain: bool = False, faults: tuple[Fault, ...] = FAULTS, seeds: int = SEEDS) -> int:
-    """Returns: 0 only if every fault is caught by its stage, and no sound twin is accused."""
+    """Returns: 0 only if every fault is caught by its stage, and every twin without a fault passes."""
     began = time.monotonic()
     alarms, caught = 0, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def run(plain: bool = False, faults: tuple[Fault, ...] = FAULTS, seeds: int = SE
                 stages = run_stages(trial, CHECKED)
                 alarm = next((stage for stage in stages if not stage.passed), None)
                 alarms += alarm is not None
-                tell(began, f"sound twin, seed {seed}", "false alarm" if alarm else "passes", alarm)
+                tell(began, f"without a fault, seed {seed}", "false alarm" if alarm else "passes", alarm)
                 if seed == seeds - 1:
                     caught = sum(is_caught(trial, fault, began) for fault in faults)
             finally:
@@ -52,7 +52,7 @@ def sample_trial(folder: Path, seed: int, plain: bool) -> Trial:
 
 
 def is_caught(trial: Trial, fault: Fault, began: float) -> bool:
-    """Whether the first stage that fails is the one that must. What the sound twins said is not asked again."""
+    """Whether the first stage that fails is the one that must. The twins without a fault are not computed again."""
     trial.start(JITTOR, fault)
     stage = run_stages(trial, CHECKED, stop_at_failure=True)[-1]
     right = not stage.passed and stage.name == fault.stage

@@ -1,4 +1,4 @@
-"""Who is timed."""
+"""The programs that are timed."""
 
 from dataclasses import dataclass
 

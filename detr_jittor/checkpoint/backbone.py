@@ -30,7 +30,7 @@ def weights_file(backbone: str, wanted: str) -> Path:
     try:
         return fetch(SERVER + FILES[backbone])
     except DetrError as error:
-        raise DetrError(error.what, f"{error.fix} Or start the backbone from nothing with --backbone_weights none.") \
+        raise DetrError(error.what, f"{error.fix} Or start the backbone from scratch with --backbone_weights none.") \
             from None
 
 

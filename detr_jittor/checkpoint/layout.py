@@ -41,7 +41,6 @@ class Checkpoint:
     sums: dict[str, list] = field(default_factory=dict)  # name → [sum, count] of what that epoch logged so far
     note: str = ""  # what a reader should be told about this file
     remarks: list[str] = field(default_factory=list)  # how this file was understood, a sentence each
-    to_fit: bool = False  # only weights to begin with: what does not fit the model is replaced
 
 
 def to_record(checkpoint: Checkpoint) -> dict:

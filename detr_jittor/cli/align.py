@@ -13,7 +13,7 @@ from detr_jittor.align.run import run_stages
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.trial import Plan, Trial
 from detr_jittor.checkpoint.architecture import num_classes
-from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
+from detr_jittor.cli.options import add_config_arguments, config_and_start
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
 from detr_jittor.data.demo import write_demo_set
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise DetrError(f"--steps {args.steps} --images {args.images}: nothing to compare.", "Give at least 1.")
     for name, value in DEFAULTS.items():
         setattr(args, name, getattr(args, name, value))
-    config, found = config_and_checkpoint(args)
+    config, start = config_and_start(args)
     if not config.run.output_dir:
         raise DetrError("align has nowhere to write its report.", "Pass --output_dir D.")
     check(config)
@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> int:
         if not config.data.coco_path:
             config = config.replace(coco_path=str(Path(folder) / "demo"))
             write_demo_set(config.data.coco_path, train=64, val=32, size=320)
-        if found and not config.model.num_classes:
-            config = config.replace(num_classes=num_classes(found[1]))
+        if start.checkpoint and not config.model.num_classes:
+            config = config.replace(num_classes=num_classes(start.checkpoint))
         data = open_split(config.data, "train")
-        if in_its_labels(config, found, data) is not data:
-            raise DetrError(f"{found[0]}: its classes have other numbers than those of {data.name}.",
+        if in_its_labels(config, start, data) is not data:
+            raise DetrError(f"{start.file}: its classes have other numbers than those of {data.name}.",
                             "Give both the same category ids.")
-        config = resolve(config, data, found)
-        state = found[1].state if found else None
+        config = resolve(config, data, start)
+        state = start.checkpoint.state if start.checkpoint else None
         return align(config, state, Plan(args.steps, detection_images=args.images))
 
 

@@ -16,7 +16,7 @@ from detr_jittor.config.presets import PRESETS
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.splits import open_splits
 from detr_jittor.engine.signals import StopRequest
-from detr_jittor.engine.start import resolve
+from detr_jittor.engine.start import Start, resolve
 from detr_jittor.errors import DetrError
 
 HELP = "train both twins under one protocol and compare loss, AP, seconds and memory"
@@ -28,7 +28,7 @@ NOT_HERE = ("framework", "resume", "eval", "start_epoch", "dropout_masks", "froz
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     group = parser.add_argument_group("the comparison")
-    group.add_argument("--preset", choices=tuple(PRESETS), help="settings that learn from nothing: demo for the "
+    group.add_argument("--preset", choices=tuple(PRESETS), help="settings that learn from scratch: demo for the "
                        "generated pictures, minimal for some sixty photographs; options given besides override it")
     group.add_argument("--seeds", type=int, default=1, metavar="N", help="run both twins with N seeds, from --seed on, "
                        "to see how far runs differ by themselves [1]")
@@ -76,7 +76,7 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict[str, CocoIndex]]:
     splits = dict(zip(("train", "val"), open_splits(config.data, config.model.masks)))
     if args.train_ap:
         config = config.replace(eval_train=len(splits["train"]))
-    return resolve(config, splits["train"], None), splits
+    return resolve(config, splits["train"], Start()), splits
 
 
 def read_pairs(folder: Path, seeds: list[int]) -> Pairs:

@@ -11,7 +11,7 @@ from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
 from detr_jittor.config.presets import DEMO
 from detr_jittor.data.demo import write_demo_set
 
-HELP = "generate pictures, train on them from nothing, evaluate, predict, draw the curves"
+HELP = "generate pictures, train on them from scratch, evaluate, predict, draw the curves"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     write_demo_set(data, size=DEMO.data.min_size)
     settings = DEMO.replace(coco_path=str(data), output_dir=str(training), framework=args.framework,
                             epochs=args.epochs, lr_drop=max(args.epochs * 4 // 5, 1))
-    print("2/4 Training DETR on them, from nothing. The first run compiles some operators first.", flush=True)
+    print("2/4 Training DETR on them, from scratch. The first run compiles some operators first.", flush=True)
     if status := main(["train", *flags(settings)]):
         return status
     checkpoint = training / f"checkpoint{'.pkl' if args.framework == 'jittor' else '.pth'}"

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from detr_jittor import engine
-from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
+from detr_jittor.cli.options import add_config_arguments, config_and_start
+from detr_jittor.engine.evaluate import evaluate
 from detr_jittor.report.log import write_whole
 
 HELP = "measure the AP of a checkpoint"
@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     args.eval = True
-    config, found = config_and_checkpoint(args)
-    results = engine.evaluate(config, found)
+    config, start = config_and_start(args)
+    results = evaluate(config, start)
     if results is None:  # one of several processes, of which the first writes
         return 0
     print(results.tables())

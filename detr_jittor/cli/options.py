@@ -3,9 +3,8 @@
 import argparse
 
 from detr_jittor.checkpoint.architecture import settings_of, told
-from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import OPTIONS, Config, ModelConfig, checked, read_config
-from detr_jittor.engine.start import find_checkpoint, opened
+from detr_jittor.engine.start import FROZEN, NOTHING, WEIGHTS, Start, find_start
 
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
 NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
@@ -57,8 +56,8 @@ def config_of(args: argparse.Namespace) -> Config:
     return base.replace(**given(args))
 
 
-def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, Checkpoint] | None]:
-    """The settings, and (file, content) of the checkpoint that --resume or --weights names.
+def config_and_start(args: argparse.Namespace) -> tuple[Config, Start]:
+    """The settings, and what the run starts from.
 
     The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
     --config. Of --weights and --frozen_weights only those of the model and of how pictures reach it; where the file of
@@ -67,26 +66,18 @@ def config_and_checkpoint(args: argparse.Namespace) -> tuple[Config, tuple[str, 
     Errors: DetrError if a file cannot be read.
     """
     config = config_of(args)
-    found = find_checkpoint(config)
-    if config.run.frozen_weights and config.model.masks and found is None and not args.config:
-        return over_detector(config, args), None
-    begins = found is not None and found[1].to_fit
-    own = found and (settings_of(found[1], found[0]) if begins else found[1].config)
-    if own is None or args.config:
-        return config, found
-    if begins:
-        for sentence in told(found[1], found[0]):
+    start = find_start(config)
+    if start.mode == NOTHING or args.config:
+        return config, start
+    base, inherited = start.checkpoint.config, set(OPTIONS) - set(NOT_INHERITED)
+    if start.mode == FROZEN:
+        inherited = {*ModelConfig.__dataclass_fields__, *OF_PICTURES}
+    elif start.mode == WEIGHTS:
+        base = settings_of(start.checkpoint, start.file)
+        for sentence in told(start.checkpoint, start.file) if base else ():
             print(sentence)
-        inherited = OF_WEIGHTS + ("dataset_file", "num_classes") * config.run.eval
-        return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args)), found
-    defaults = Config().flat()
-    return own.replace(**{name: defaults[name] for name in NOT_INHERITED}).replace(**given(args)), found
-
-
-def over_detector(config: Config, args: argparse.Namespace) -> Config:
-    """The settings for a mask head on top of a detector: its model and how pictures reach it, if it tells them."""
-    own = opened(config.run.frozen_weights)[1].config
-    if own is None:
-        return config
-    inherited = (*ModelConfig.__dataclass_fields__, *OF_PICTURES)
-    return Config().replace(**{name: own.flat()[name] for name in inherited}).replace(**given(args))
+        inherited = {*OF_WEIGHTS, *(("dataset_file", "num_classes") if config.run.eval else ())}
+    if base is None:
+        return config, start
+    values = {name: value for name, value in base.flat().items() if name in inherited}
+    return Config().replace(**values).replace(**given(args)), start

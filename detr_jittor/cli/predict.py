@@ -19,7 +19,7 @@ from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predict.predictor import Predictor, settings
-from detr_jittor.predict.video import Film, FilmWriter
+from detr_jittor.predict.video import Video, VideoWriter
 from detr_jittor.report.attention import draw_objects, draw_points
 from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.progress import Progress
@@ -34,7 +34,7 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help="picture, or folder of pictures")
-    parser.add_argument("--video", metavar="FILE", help="film, in place of pictures (needs the package av)")
+    parser.add_argument("--video", metavar="FILE", help="video, in place of pictures (needs the package av)")
     parser.add_argument("--resume", "--weights", required=True, metavar="CKPT",
                         help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
@@ -65,20 +65,20 @@ def run(args: argparse.Namespace) -> int:
     with writing(f"{folder}:"):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
-    film = Film(args.video) if args.video else None
+    video = Video(args.video) if args.video else None
     args.resume, checkpoint = opened(args.resume)
     if not args.config:
         for sentence in told(checkpoint, args.resume):
             print(sentence)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
-    if film:
-        records = [predict_film(predictor, film, drawings[0], args.threshold)]
+    if video:
+        records = [predict_video(predictor, video, drawings[0], args.threshold)]
     else:
         records = predict_pictures(predictor, files, drawings, args)
     with writing(f"{folder}:"):
         text = json.dumps(records, indent=1, ensure_ascii=False)
         (folder / "predictions.json").write_text(text, "utf-8", "backslashreplace")  # which is JSON's own escape
-    print(f"{len(records)} {'film' if film else 'pictures'} drawn in {folder}, what was found in "
+    print(f"{len(records)} {'video' if video else 'pictures'} drawn in {folder}, what was found in "
           f"{folder / 'predictions.json'}")
     if len(records) < len(files):
         print(f"{len(files) - len(records)} of {len(files)} pictures could not be read")
@@ -110,15 +110,15 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
     return records
 
 
-def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: float | None) -> dict:
-    """Draw a film, picture by picture. Returns: the record of predictions.json."""
-    record = {"file": str(film.path), "drawing": drawing.name, "pictures_a_second": round(float(film.rate), 3)}
+def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: float | None) -> dict:
+    """Draw a video, frame by frame. Returns: the record of predictions.json."""
+    record = {"file": str(video.path), "drawing": drawing.name, "pictures_a_second": round(float(video.rate), 3)}
     pictures, stopped = [], None
-    with (writing(f"{drawing.parent}:"), contextlib.closing(film),
-          contextlib.closing(FilmWriter(drawing, film.rate)) as out,
-          contextlib.closing(Progress(str(film.path), film.length)) as progress):
+    with (writing(f"{drawing.parent}:"), contextlib.closing(video),
+          contextlib.closing(VideoWriter(drawing, video.rate)) as out,
+          contextlib.closing(Progress(str(video.path), video.length)) as progress):
         try:
-            for seconds, pixels in film.pictures():
+            for seconds, pixels in video.pictures():
                 image, found, _ = find(predictor, pixels, threshold)
                 out.add(image)
                 record |= {"width": pixels.shape[1], "height": pixels.shape[0]}
@@ -127,10 +127,10 @@ def predict_film(predictor: Predictor, film: Film, drawing: Path, threshold: flo
         except DetrError as error:
             stopped = error
     if not pictures:
-        raise stopped or DetrError(f"{film.path}: holds no pictures.", "Pass another film.")
+        raise stopped or DetrError(f"{video.path}: holds no pictures.", "Pass another video.")
     if stopped:
         print(f"warning: {stopped}", file=sys.stderr)
-    print(f"{film.path}: {len(pictures)} pictures")
+    print(f"{video.path}: {len(pictures)} pictures")
     return {**record, "pictures": pictures}
 
 

@@ -2,9 +2,9 @@
 
 import argparse
 
-from detr_jittor import engine
 from detr_jittor.cli import evaluate
-from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint
+from detr_jittor.cli.options import add_config_arguments, config_and_start
+from detr_jittor.engine.train import train
 
 HELP = "train on a COCO dataset"
 
@@ -16,5 +16,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if getattr(args, "eval", False):
         return evaluate.run(args)
-    config, found = config_and_checkpoint(args)
-    return engine.train(config, found)
+    config, start = config_and_start(args)
+    return train(config, start)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.official import OFFICIAL, Official, official_file
 from detr_jittor.config.options import FRAMEWORKS
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.splits import open_split
+from detr_jittor.engine.evaluate import evaluate
+from detr_jittor.engine.start import RESUME, Start
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import softmax
 from detr_jittor.evaluate.results import Results
@@ -119,7 +120,7 @@ def evaluated(model: Official, checkpoint: Checkpoint, file: Path, args: argpars
         coco_path=args.coco_path, coco_panoptic_path=args.coco_panoptic_path, framework=name, device=args.device,
         batch_size=1 if model.config.model.dilation or "PQ" in model.results else 2, resume=str(file))
     pictures = len(open_split(config.data, "val"))
-    return engine.evaluate(config, (str(file), checkpoint)), pictures
+    return evaluate(config, Start(RESUME, str(file), checkpoint)), pictures
 
 
 def published_numbers(model: Official, results: Results, count: int) -> list[tuple[str, bool]]:

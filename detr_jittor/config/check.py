@@ -1,9 +1,15 @@
 """Combinations of settings that make no sense, all in one place."""
 
 import math
+import os
 
 from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
+
+LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
+    "num_queries": 100_000, "hidden_dim": 65_536, "nheads": 65_536, "dim_feedforward": 1_000_000, "enc_layers": 1_000,
+    "dec_layers": 1_000, "num_classes": 1_000_000, "batch_size": 100_000, "accumulate": 100_000, "num_workers": 1_000,
+    "min_size": 100_000, "max_size": 100_000}
 
 
 def check(config: Config) -> None:
@@ -12,10 +18,38 @@ def check(config: Config) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise DetrError(f"--{name} {value} is no finite number.", "Give a number.")
-    for rules in (model_rules, training_rules, run_rules):
+    for rules in (size_rules, model_rules, training_rules, run_rules):
         for broken, what, fix in rules(config):
             if broken:
                 raise DetrError(what, fix)
+
+
+def size_rules(config: Config):
+    """(broken, what, fix) of numbers that something is allocated by, as large as no machine serves"""
+    values = config.flat()
+    for name, most in LARGEST.items():
+        yield (values[name] is not None and values[name] > most, f"--{name} {values[name]} is more than any machine "
+               "serves.", f"Give at most {most:,}.")
+    needed, there = memory_of_weights(config), physical_memory()
+    yield (there and needed > there, f"the model that these options describe takes {needed / 1e9:,.0f} GB of memory "
+           f"for its weights, gradients and moments alone, and this machine has {there / 1e9:,.0f} GB.",
+           "Give smaller --hidden_dim, --dim_feedforward, --enc_layers, --dec_layers or --num_queries.")
+
+
+def memory_of_weights(config: Config) -> int:
+    """Bytes that the transformer's and the heads' weights take in training, roughly: four float32 of each."""
+    m = config.model
+    attention, forward = 4 * m.hidden_dim ** 2, 2 * m.hidden_dim * m.dim_feedforward
+    layers = m.enc_layers * (attention + forward) + m.dec_layers * (2 * attention + forward)
+    return 16 * (layers + m.hidden_dim * (m.num_queries + (m.num_classes or 0)))
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory; 0 where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 0
 
 
 def model_rules(config: Config):

@@ -28,7 +28,7 @@ class ModelConfig:
     backbone: str = option("resnet50", "ResNet of the backbone", ("resnet18", "resnet34", "resnet50", "resnet101"))
     dilation: bool = option(False, "dilation instead of stride in the backbone's last stage (DC5)")
     backbone_norm: str = option("auto", "batch norm of the backbone: frozen, or trained for a backbone that starts "
-                                "from nothing; auto: frozen with weights, batch without (added)",
+                                "from scratch; auto: frozen with weights, batch without (added)",
                                 ("auto", "frozen", "batch"))
     backbone_stages: int = option(4, "stages of the ResNet that are used; 3 gives features of stride 16 (added)",
                                   (3, 4))

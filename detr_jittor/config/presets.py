@@ -1,4 +1,4 @@
-"""Settings that were found by trial, for small pictures and a backbone that starts from nothing."""
+"""Settings that were found by trial, for small pictures and a backbone that is trained from scratch."""
 
 from detr_jittor.config.options import Config
 

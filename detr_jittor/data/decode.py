@@ -97,7 +97,7 @@ def with_pillow(content: bytes) -> tuple[np.ndarray, int]:
 
 @contextlib.contextmanager
 def opened(file):
-    """A file's picture, without warnings: of large pictures and odd metadata, of which nothing follows here."""
+    """A file's picture, without warnings about large pictures and odd metadata, which change nothing here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(file) as image:

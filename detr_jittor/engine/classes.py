@@ -1,27 +1,24 @@
 """The labels of a checkpoint and the classes of a dataset: matched by name, never by number alone."""
 
-from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.architecture import guessed_classes, num_classes
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.checkpoint.official import is_official, weights_path
+from detr_jittor.checkpoint.official import is_official
 from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.engine.start import WEIGHTS, Start
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes
 
 
-def in_its_labels(config: Config, found: tuple[str, Checkpoint] | None, data: CocoIndex) -> CocoIndex:
+def in_its_labels(config: Config, start: Start, data: CocoIndex) -> CocoIndex:
     """The dataset with the labels of the checkpoint that a run goes on from, is frozen below its mask head, or is
     evaluated; as it is where there is none, or one whose class head is made to fit.
 
     Errors: DetrError if the checkpoint lacks one of the dataset's classes, or has another number of outputs.
     """
-    if config.run.frozen_weights:
-        file = weights_path(config.run.frozen_weights)
-        data = labelled_as(str(file), store.load(file), data, config.model.num_classes)
-    if found and (config.run.eval or not found[1].to_fit):
-        data = labelled_as(*found, data, config.model.num_classes)
-    return data
+    if start.checkpoint is None or (start.mode == WEIGHTS and not config.run.eval):
+        return data
+    return labelled_as(start.file, start.checkpoint, data, config.model.num_classes)
 
 
 def labelled_as(file: str, checkpoint: Checkpoint, data: CocoIndex, wanted: int | None) -> CocoIndex:

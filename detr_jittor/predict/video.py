@@ -1,4 +1,4 @@
-"""Films, read and written through PyAV, which only they need. H, W height and width."""
+"""Video, read and written through PyAV, which nothing else needs. H, W height and width."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,13 +15,13 @@ def pyav():
     try:
         import av
     except ImportError as error:
-        raise DetrError(f"films need the package PyAV ({error}).",
-                        "Run: pip install av  or pass a folder with the pictures of the film.") from None
+        raise DetrError(f"video needs the package PyAV ({error}).",
+                        "Run: pip install av  or pass a folder with the frames of the video as pictures.") from None
     return av
 
 
-class Film:
-    """A film's pictures, one at a time and upright."""
+class Video:
+    """The frames of a video, one at a time and upright."""
 
     def __init__(self, path: str | Path):
         """Errors: DetrError if it cannot be read or has no pictures."""
@@ -30,10 +30,10 @@ class Film:
         try:
             self.container = av.open(str(path))
         except (self.broken, OSError) as error:
-            raise DetrError(f"{path}: not a readable film ({error.strerror}).", "Pass a film.") from None
+            raise DetrError(f"{path}: not a readable video ({error.strerror}).", "Pass a video.") from None
         if not self.container.streams.video:
             self.container.close()
-            raise DetrError(f"{path}: holds no moving pictures.", "Pass a film.")
+            raise DetrError(f"{path}: holds no moving pictures.", "Pass a video.")
         self.stream = self.container.streams.video[0]
         self.rate = Fraction(self.stream.average_rate or 25)  # pictures a second, on average
         self.length = self.stream.frames  # pictures as the file says, 0 if it does not
@@ -57,8 +57,8 @@ class Film:
         self.container.close()
 
 
-class FilmWriter:
-    """A new film (H.264 in MP4), which is whole once `close` has been called."""
+class VideoWriter:
+    """A new video (H.264 in MP4), which is complete once `close` has been called."""
 
     def __init__(self, path: Path, rate: Fraction):
         """Args: rate: pictures a second."""

@@ -1,4 +1,4 @@
-"""Boxes on NumPy arrays, for everyone who is not a framework. N and M count boxes, the last axis is 4."""
+"""Boxes as NumPy arrays, for all code outside the frameworks. N and M count boxes, the last axis is 4."""
 
 import numpy as np
 

@@ -28,7 +28,7 @@ def is_trained(name: str, config: Config) -> bool:
     """Whether the optimizer sees this weight.
 
     Never running statistics. With frozen batch norm, as in the reference: no batch norm tensor, nor conv1 and layer1,
-    whose ImageNet features need no change. A backbone that starts from nothing trains whole.
+    whose ImageNet features need no change. A backbone that starts from scratch is trained whole.
     """
     if config.run.frozen_weights and name.startswith("detr."):
         return False  # only the mask head is trained

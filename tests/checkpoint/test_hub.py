@@ -95,7 +95,7 @@ def test_a_panoptic_model_and_its_threshold(tiny):
     predictor, postprocess = hub.detr_resnet50_panoptic(threshold=0.001, return_postprocessor=True, framework="pytorch")
     assert predictor.segment(picture()).numbers.shape == (50, 60) and len(predictor.segment(picture()).labels)
     assert not len(predictor.segment(picture(), 0.999).labels)
-    assert postprocess.keywords["threshold"] == 0.001 and 200 in postprocess.keywords["labels"]
+    assert postprocess.keywords["threshold"] == 0.001 and 200 in postprocess.keywords["classes"].labels
 
 
 def test_other_class_counts_begin_untrained(tiny):

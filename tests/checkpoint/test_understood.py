@@ -179,8 +179,8 @@ def test_folders(tmp_path):
 
 
 def test_resume_takes_what_weights_takes(tmp_path):
-    from detr_jittor.engine.start import find_checkpoint
+    from detr_jittor.engine.start import find_start
 
     file = written(tmp_path, weights(), theirs())
     for option in ("resume", "weights"):
-        assert find_checkpoint(Config().replace(**{option: str(tmp_path)}))[0] == str(file)
+        assert find_start(Config().replace(**{option: str(tmp_path)})).file == str(file)

@@ -9,9 +9,10 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
-from detr_jittor.cli.options import add_config_arguments, config_and_checkpoint, config_of
-from detr_jittor.config.check import check
+from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
+from detr_jittor.config.check import LARGEST, check
 from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.engine.start import FROZEN, RESUME
 from detr_jittor.errors import DetrError
 from detr_jittor.types import State
 
@@ -112,12 +113,12 @@ def test_a_checkpoint_describes_its_own_model(tmp_path):
                                framework="pytorch", resume="older.pkl", num_workers=0)
     file = str(tmp_path / "a.pkl")
     store.save(file, Checkpoint(State({"w": np.zeros(1, np.float32)}, {}), config=trained))
-    config, found = config_and_checkpoint(parsed("--resume", file, "--eval", "--batch_size", "4", "--epochs", "9"))
-    assert found[0] == file
+    config, start = config_and_start(parsed("--resume", file, "--eval", "--batch_size", "4", "--epochs", "9"))
+    assert (start.mode, start.file) == (RESUME, file)
     assert config == trained.replace(resume=file, eval=True, batch_size=4, epochs=9, output_dir="", framework="jittor",
                                      max_steps=None, num_workers=2)
     (tmp_path / "c.json").write_text("{}")
-    assert config_and_checkpoint(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
+    assert config_and_start(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
         Config().replace(resume=file)
 
 
@@ -127,8 +128,8 @@ def test_a_detector_describes_the_model_below_a_mask_head(tmp_path):
                                coco_path="P", epochs=7, augmentation="flip")
     file = str(tmp_path / "a.pkl")
     store.save(file, Checkpoint(State({"x": np.zeros(1, np.float32)}, {}), config=trained))
-    config, found = config_and_checkpoint(parsed("--frozen_weights", file, "--masks", "--max_size", "640"))
-    assert found is None
+    config, start = config_and_start(parsed("--frozen_weights", file, "--masks", "--max_size", "640"))
+    assert (start.mode, start.file) == (FROZEN, file)
     assert config == Config().replace(backbone="resnet18", hidden_dim=128, num_classes=4, min_size=320, max_size=640,
                                       augmentation="flip", masks=True, frozen_weights=file)
 
@@ -176,3 +177,41 @@ def test_senseless_options(options, fault, capsys):
 def test_defaults_make_sense():
     check(Config())
     check(Config().replace(enc_layers=0, clip_max_norm=0.0, lr_backbone=0.0, dropout=0.0, masks=True))
+
+
+@pytest.mark.parametrize("name", LARGEST)
+@pytest.mark.parametrize("value", [2**40, 2**63 - 1])
+def test_what_no_machine_can_serve(name, value):
+    """One line that names the option, before anything is allocated."""
+    with pytest.raises(DetrError, match=f"--{name} {value} is more than any machine serves. Give at most"):
+        check(config_of(parsed(f"--{name}", str(value))))
+
+
+@pytest.mark.parametrize("options, told", [
+    ("--hidden_dim 32768 --dim_feedforward 1000000 --enc_layers 900", r"takes 1,.* GB of memory for its weights"),
+    ("--hidden_dim 65536 --enc_layers 1000", "GB of memory for its weights")])
+def test_a_model_larger_than_the_machine(options, told):
+    with pytest.raises(DetrError, match=told):
+        check(config_of(parsed(*options.split())))
+
+
+def test_every_option_that_counts_is_bounded_or_allocates_nothing():
+    """A new whole number must be thought about: epochs, steps, seeds and limits are only counted or compared."""
+    counted = {"epochs", "lr_drop", "warmup_steps", "early_stop", "max_steps", "max_bad_images", "save_every_steps",
+               "eval_every", "eval_train", "start_epoch", "seed", "world_size", "backbone_stages"}
+    assert {name for name, (_, kind, _) in OPTIONS.items() if kind is int} == counted | LARGEST.keys()
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), np.zeros, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried to allocate 8 EiB")])
+def test_no_memory_is_one_line(capsys, monkeypatch, error):
+    def fail(args):
+        if error is np.zeros:
+            np.zeros(2**59, np.uint8)
+        raise error
+
+    monkeypatch.setattr("detr_jittor.cli.doctor.run", fail)
+    assert main(["doctor"]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is not enough memory (") and "Give a smaller --batch_size" in line

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from small import SMALL
 
-from detr_jittor import engine
 from detr_jittor.data.demo import write_demo_set
-from detr_jittor.engine.training import Training
+from detr_jittor.engine.reporting import Reporting
+from detr_jittor.engine.train import train
 
 ROUNDS, STEPS = 50, 10
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")  # Jittor's kernels have a cache of their own
@@ -39,17 +39,17 @@ def figures(framework: str) -> dict[str, int]:
 
 def main() -> int:
     framework, count, rounds = sys.argv[1], int((sys.argv[2:] or [ROUNDS])[0]), []
-    own = Training.tell
+    own = Reporting.tell
 
     def tell(self, *arguments):
         own(self, *arguments)
         rounds.append(figures(framework))
         print(len(rounds), rounds[-1], flush=True)
 
-    Training.tell = tell
+    Reporting.tell = tell
     with tempfile.TemporaryDirectory() as folder:
         write_demo_set(f"{folder}/coco", train=2 * STEPS, val=4, size=128)
-        engine.train(SMALL.replace(
+        train(SMALL.replace(
             framework=framework, coco_path=f"{folder}/coco", output_dir=f"{folder}/out", backbone_weights="none",
             backbone_norm="batch", num_classes=None, epochs=count, min_size=96, max_size=160, num_workers=2, lr=1e-4))
     moved = [name for name in rounds[0] if name != "MB" and len({r[name] for r in rounds[2:]}) > 1]

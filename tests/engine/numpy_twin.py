@@ -11,15 +11,15 @@ import time
 
 import numpy as np
 
-from detr_jittor import engine
-from detr_jittor.engine.training import Training
+from detr_jittor.engine import build, job
+from detr_jittor.engine.reporting import Reporting
 from detr_jittor.twin import seeding
 from detr_jittor.twin.processes import ALONE
 from detr_jittor.twin.statedict import check_state
 from detr_jittor.types import Batch, Outputs, State
 
 QUERIES = 4
-DRAW_CURVES = Training.draw_curves
+DRAW_CURVES = Reporting.draw_curves
 
 
 class NumpyTwin:
@@ -118,9 +118,9 @@ class SignalledTwin(NumpyTwin):
 def install(replace) -> None:
     """Put this twin in place of the real ones, and draw no curves, which takes longer than all else; `replace(object,
     name, value)` is setattr or pytest's."""
-    for module in (engine, engine.start):
+    for module in (build, job):
         replace(module, "load_twin", lambda framework: SignalledTwin)
-    replace(Training, "draw_curves", lambda self: None)
+    replace(Reporting, "draw_curves", lambda self: None)
 
 
 def main() -> int:
@@ -131,7 +131,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     install(setattr)
     if "DRAW_CURVES" in os.environ:
-        Training.draw_curves = DRAW_CURVES
+        Reporting.draw_curves = DRAW_CURVES
     return command_line(sys.argv[1:])
 
 

@@ -12,10 +12,11 @@ import pytest
 from numpy_twin import NumpyTwin
 from small import NUM_CLASSES, SMALL, small_batch, small_state
 
-from detr_jittor import engine
 from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.config.options import Config
-from detr_jittor.engine.training import Training
+from detr_jittor.engine.evaluate import evaluate
+from detr_jittor.engine.reporting import Reporting
+from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report import progress
@@ -118,7 +119,7 @@ def started(config, monkeypatch):
         with monkeypatch.context() as m:
             m.setattr(NumpyTwin, "train_step",
                       lambda self, batch, seed, factor: seen.append(seed) or train_step(self, batch, seed, factor))
-            engine.train(config.replace(epochs=2, **options))
+            train(config.replace(epochs=2, **options))
         return seen
 
     return start
@@ -178,7 +179,7 @@ def test_process_0_prints_and_writes(started, capsys, tmp_path, rank):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_step_for_which_the_other_has_no_pictures_is_left_out(started, config, monkeypatch, tmp_path, rank):
     """Told by the exchange alone, in the process that has some: it must not wait for the other one's gradients."""
-    monkeypatch.setattr(Training, "draw_curves", lambda self: None)
+    monkeypatch.setattr(Reporting, "draw_curves", lambda self: None)
     seen = started(WithATwin(rank, empty=(1,)), output_dir=str(tmp_path / "out"))
     assert seen == [seeding.step_seed(config.run.seed, number, rank) for number in (0, 2, 3)]
 
@@ -201,16 +202,16 @@ def test_none_leaves_a_shared_fault_before_process_0_has_saved(config, coco, mon
     monkeypatch.setattr(NumpyTwin, "train_step", step_before)
     monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit, match="2"):
-        engine.train(config.replace(max_bad_images=0))
+        train(config.replace(max_bad_images=0))
     assert done[-2].step == 1 and done[-1] is None
 
 
 def test_an_evaluation_of_other_weights_is_refused(config, monkeypatch, capsys):
     """Before the first picture, as training does it."""
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     monkeypatch.setattr("os._exit", sys.exit)
     monkeypatch.setattr(NumpyTwin, "join", staticmethod(lambda run: WithAStranger()))
     monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: pytest.fail("evaluated"))
     with pytest.raises(SystemExit, match="2"):
-        engine.evaluate(config.replace(resume="auto"))
+        evaluate(config.replace(resume="auto"))
     assert "process 1 starts from other weights or another dataset than process 0" in capsys.readouterr().err

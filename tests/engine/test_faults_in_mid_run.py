@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from numpy_twin import NumpyTwin
 
-from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.folder import newest
 from detr_jittor.data import pool
+from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.progress import Progress
 from detr_jittor.report.scalars import ScalarWriter
@@ -54,7 +54,7 @@ def workers(monkeypatch):
 def test_a_worker_is_killed(config, at_step, workers):
     at_step(7, lambda: [os.kill(worker.process.pid, signal.SIGKILL) for worker in workers[:2]])
     with pytest.raises(DetrError, match=r"killed by signal 9; it was to read .*\.png"):
-        engine.train(config.replace(num_workers=2))
+        train(config.replace(num_workers=2))
     saved = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     assert saved.step >= 8 and all(worker.process.poll() is not None for worker in workers)
 
@@ -78,7 +78,7 @@ def test_a_worker_hangs(config, coco, at_step, workers, monkeypatch):
 
     at_step(7, hang)
     with pytest.raises(DetrError, match=r"has not answered for 3 s; it reads .*\.png"):
-        engine.train(config.replace(num_workers=2))
+        train(config.replace(num_workers=2))
     assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step >= 8
     assert all(worker.process.poll() is not None for worker in workers)
 
@@ -91,11 +91,11 @@ def test_a_hang_is_noticed_within_a_minute():
 def test_the_pictures_are_unmounted(config, coco, at_step, capsys, number):
     at_step(7, lambda: (coco / "train2017").rename(coco / "away"))
     with pytest.raises(DetrError, match=r"[34] pictures could not be read, the last: .*No such file or directory"):
-        engine.train(config.replace(num_workers=number, max_bad_images=2))
+        train(config.replace(num_workers=number, max_bad_images=2))
     saved = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     assert saved.step >= 8
     (coco / "away").rename(coco / "train2017")
-    assert engine.train(config.replace(resume="auto")) == 0
+    assert train(config.replace(resume="auto")) == 0
 
 
 @pytest.mark.parametrize("becomes", ["nothing", "a file"])
@@ -109,12 +109,12 @@ def test_the_output_folder_vanishes(config, at_step, capsys, becomes, tmp_path):
 
     at_step(7, vanish)
     with pytest.raises(DetrError, match="the log cannot be written"):
-        engine.train(config.replace(save_every_steps=2))
+        train(config.replace(save_every_steps=2))
     assert "warning:" in capsys.readouterr().err
     file, checkpoint = newest(tmp_path / "moved")
     assert checkpoint.step == 6
     shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
-    assert engine.train(config.replace(resume=str(file))) == 0
+    assert train(config.replace(resume=str(file))) == 0
 
 
 @pytest.mark.parametrize("code, but, told", [
@@ -127,10 +127,10 @@ def test_the_output_folder_becomes_read_only(config, at_step, read_only, capsys,
     with contextlib.ExitStack() as stack:
         at_step(7, lambda: stack.enter_context(read_only(out, code, but)))
         with pytest.raises(DetrError, match=told):
-            engine.train(config)
+            train(config)
     assert f"warning: {out / 'checkpoint.pkl'}: the checkpoint could not be written" in capsys.readouterr().err
     assert store.load(out / "checkpoint.pkl").step == 5
-    assert engine.train(config.replace(resume="auto")) == 0 and store.load(out / "checkpoint.pkl").step == 20
+    assert train(config.replace(resume="auto")) == 0 and store.load(out / "checkpoint.pkl").step == 20
 
 
 def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch):
@@ -143,7 +143,7 @@ def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch):
 
     at_step(7, lambda: monkeypatch.setattr(ScalarWriter, "write", full))
     with pytest.raises(DetrError, match=r"the log cannot be written \(No space left on device\)"):
-        engine.train(config)
+        train(config)
     assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 10
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_said(config, at_step, monkeypatch):
 
     at_step(7, lambda: monkeypatch.setattr(Progress, "update", update))
     with pytest.raises(OSError, match="No space left"):
-        engine.train(config)
+        train(config)
     assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 8
 
 
@@ -172,7 +172,7 @@ def test_the_disk_stays_full(config, at_step, monkeypatch):
     """The end of the run is not saved, which is an error; and no old checkpoint gets a new one's name."""
     at_step(12, lambda: monkeypatch.setattr(os, "replace", full))
     with pytest.raises(DetrError, match=r"could not be written \(No space left on device\)"):
-        engine.train(config)
+        train(config)
     out = Path(config.run.output_dir)
     assert store.load(out / "checkpoint.pkl").step == 10 and not (out / "checkpoint0003.pkl").exists()
 
@@ -181,7 +181,7 @@ def test_the_disk_fills_and_has_room_again(config, at_step, monkeypatch, capsys)
     """The run goes on without a checkpoint, says so, and saves again when it can; nothing of the half files stays."""
     at_step(6, lambda: monkeypatch.setattr(os, "replace", full))
     at_step(12, lambda: monkeypatch.setattr(os, "replace", REPLACE))
-    assert engine.train(config.replace(save_every_steps=2)) == 0
+    assert train(config.replace(save_every_steps=2)) == 0
     out = Path(config.run.output_dir)
     assert "could not be written (No space left on device)" in capsys.readouterr().err
     assert store.load(out / "checkpoint.pkl").step == 20 and not list(out.glob(".*.writing"))

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from numpy_twin import NumpyTwin
 
-from detr_jittor import engine
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.engine.averages import BY_OBJECT, Averages
 from detr_jittor.engine.collapse import Collapse
+from detr_jittor.engine.evaluate import evaluate
 from detr_jittor.engine.expectation import expectation
-from detr_jittor.engine.start import first_weights
+from detr_jittor.engine.start import WEIGHTS, find_start
+from detr_jittor.engine.train import train
 from detr_jittor.engine.transfer import fitted, shown, trained_parts
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
@@ -77,13 +78,13 @@ def test_arrays_of_other_shapes_are_not_counted():
         "a.pth: 2 of 3 arrays are taken over")
 
 
-@pytest.mark.parametrize("names, mend", [(["encoder.weight"], "Pass the weights of a DETR."),
+@pytest.mark.parametrize("names, fix", [(["encoder.weight"], "Pass the weights of a DETR."),
                                          (["layer1.0.conv1.weight"], "pass --backbone_weights")])
-def test_weights_of_another_model(names, mend):
+def test_weights_of_another_model(names, fix):
     strange = {name: np.zeros(3, np.float32) for name in names}
     with pytest.raises(DetrError, match="none of its 1 arrays is one of this model's") as error:
         fitted("a.pth", Checkpoint(State(strange, {})), model(4), OURS)
-    assert mend in str(error.value)
+    assert fix in str(error.value)
 
 
 def test_as_many_other_classes_are_other_classes():
@@ -123,7 +124,7 @@ def test_the_parts_that_are_frozen_are_told():
 @pytest.fixture
 def begun(config, coco, tmp_path):
     """The file of a finished run, and a dataset with "green" under another id and a class more."""
-    engine.train(config.replace(epochs=1, augmentation="flip", output_dir=str(tmp_path / "first")))
+    train(config.replace(epochs=1, augmentation="flip", output_dir=str(tmp_path / "first")))
     for split in ("train", "val"):
         file = coco / "annotations" / f"instances_{split}2017.json"
         content = json.loads(file.read_text())
@@ -134,7 +135,7 @@ def begun(config, coco, tmp_path):
 
 
 def test_a_run_begins_with_weights_of_other_classes(config, begun, capsys):
-    assert engine.train(config.replace(weights=begun, epochs=1)) == 0
+    assert train(config.replace(weights=begun, epochs=1)) == 0
     printed = capsys.readouterr().out
     assert "replaced, 4 → 6 classes" in printed and "3 kept by name (red, blue, green), 1 start anew (black)" in printed
     assert "11 pictures × 1 epochs = 5 steps of 2 pictures. From a trained detector" in printed
@@ -143,18 +144,19 @@ def test_a_run_begins_with_weights_of_other_classes(config, begun, capsys):
 
 
 def test_only_weights_are_taken_not_the_place_in_the_run(config, begun):
-    content = first_weights(config.replace(weights=begun))[1]
-    assert content.state.optimizer == {} and (content.epoch, content.step) == (-1, 0) and content.to_fit
+    start = find_start(config.replace(weights=begun))
+    content = start.checkpoint
+    assert content.state.optimizer == {} and (content.epoch, content.step) == (-1, 0) and start.mode == WEIGHTS
 
 
 def test_evaluation_replaces_nothing(config, begun):
     with pytest.raises(DetrError, match="trained on other classes"):
-        engine.evaluate(config.replace(weights=begun))
+        evaluate(config.replace(weights=begun))
 
 
 def test_resume_goes_before_weights(config, begun, capsys):
-    engine.train(config.replace(weights=begun, epochs=1))
-    engine.train(config.replace(weights=begun, epochs=2, resume="auto"))
+    train(config.replace(weights=begun, epochs=1))
+    train(config.replace(weights=begun, epochs=2, resume="auto"))
     assert "Going on from" in capsys.readouterr().out
     assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == [5, 10]
 
@@ -171,17 +173,17 @@ def test_the_command_takes_the_model_from_the_weights(config, coco, begun, tmp_p
 def test_early_stop_and_its_resume(config, tmp_path, monkeypatch, capsys):
     """The AP never gets better after the first evaluation: stopped after two more, also when resumed in between."""
     config = config.replace(early_stop=2, epochs=9, lr=1e-9, lr_backbone=0.0)
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
     assert "No better AP in 2 evaluations: stopped early." in capsys.readouterr().out
     log = read_log(tmp_path / "whole" / "log.txt")
     best = max(range(len(log)), key=lambda i: log[i]["test_coco_eval_bbox"][0])
     assert len(log) == best + 3 < 9
     parts = config.replace(output_dir=str(tmp_path / "parts"))
-    engine.train(parts.replace(max_steps=5 * (best + 2)))
+    train(parts.replace(max_steps=5 * (best + 2)))
     assert store.load(tmp_path / "parts" / "checkpoint.pkl").since_best == 1
-    engine.train(parts.replace(resume="auto"))
+    train(parts.replace(resume="auto"))
     assert len(read_log(tmp_path / "parts" / "log.txt")) == len(log)
-    engine.train(parts.replace(resume="auto"))
+    train(parts.replace(resume="auto"))
     assert "Nothing left to train" in capsys.readouterr().out
 
 
@@ -190,12 +192,12 @@ def test_cosine_reaches_the_twin_step_by_step(config, monkeypatch):
     step = NumpyTwin.train_step
     monkeypatch.setattr(NumpyTwin, "train_step", lambda self, batch, seed, factor:
                         seen.append(factor) or step(self, batch, seed, factor))
-    engine.train(config.replace(lr_schedule="cosine", warmup_steps=0, epochs=2))
+    train(config.replace(lr_schedule="cosine", warmup_steps=0, epochs=2))
     assert seen == pytest.approx([0.5 * (1 + np.cos(np.pi * i / 10)) for i in range(10)])
 
 
 def test_accumulated_batches_are_one_step(config):
-    engine.train(config.replace(accumulate=2, epochs=2))
+    train(config.replace(accumulate=2, epochs=2))
     assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == [2, 4]  # 11 pictures, 4 a step
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from test_training import command
 
-from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.folder import RunFolder, newest
+from detr_jittor.engine.evaluate import evaluate
+from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 
@@ -28,24 +29,24 @@ def test_two_runs_in_one_folder(config):
                 break
             time.sleep(0.1)
         with pytest.raises(DetrError, match="another run is writing there"):
-            engine.train(config)
+            train(config)
     finally:
         process.kill()
         process.wait()
-    assert engine.train(config.replace(epochs=1)) == 0  # the lock went with the process
+    assert train(config.replace(epochs=1)) == 0  # the lock went with the process
 
 
 def test_an_evaluation_beside_a_run_is_refused(config):
     """They would share the folder of panoptic segments, and both measure what the other one wrote. Without a folder of
     its own it may read the run's checkpoint."""
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     resume = str(Path(config.run.output_dir) / "checkpoint.pkl")
     run = RunFolder(config.run.output_dir, ".pkl")
     with pytest.raises(DetrError, match="another run is writing there"):
-        engine.evaluate(config.replace(resume=resume))
-    beside = engine.evaluate(config.replace(resume=resume, output_dir=""))
+        evaluate(config.replace(resume=resume))
+    beside = evaluate(config.replace(resume=resume, output_dir=""))
     run.close()
-    assert engine.evaluate(config.replace(resume=resume)).bbox.stats == beside.bbox.stats
+    assert evaluate(config.replace(resume=resume)).bbox.stats == beside.bbox.stats
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
@@ -63,7 +64,7 @@ def test_a_disk_without_locks(config, monkeypatch, capsys, code):
     assert f"cannot be locked ({os.strerror(code)})" in capsys.readouterr().err
     assert (out / ".checkpoint.pkl.writing").exists()
     folder.close()
-    assert engine.train(config.replace(epochs=1)) == 0 and (out / "checkpoint.pkl").exists()
+    assert train(config.replace(epochs=1)) == 0 and (out / "checkpoint.pkl").exists()
 
 
 def test_the_lock_goes_with_the_run_not_with_the_processes_that_it_started(tmp_path):
@@ -75,8 +76,8 @@ def test_the_lock_goes_with_the_run_not_with_the_processes_that_it_started(tmp_p
 
 
 def test_a_new_run_sets_the_old_one_aside(config, capsys):
-    engine.train(config.replace(epochs=1))
-    engine.train(config.replace(epochs=2))
+    train(config.replace(epochs=1))
+    train(config.replace(epochs=2))
     out = Path(config.run.output_dir)
     assert "earlier-1" in capsys.readouterr().out
     assert len(read_log(out / "log.txt")) == 2 and len(read_log(out / "earlier-1" / "log.txt")) == 1
@@ -84,12 +85,12 @@ def test_a_new_run_sets_the_old_one_aside(config, capsys):
 
 
 def test_resume_auto_takes_the_newest_good_one(config, capsys):
-    assert engine.train(config.replace(resume="auto", epochs=2)) == 0
+    assert train(config.replace(resume="auto", epochs=2)) == 0
     assert "starts from the beginning" in capsys.readouterr().out
     out = Path(config.run.output_dir)
     content = (out / "checkpoint.pkl").read_bytes()
     (out / "checkpoint.pkl").write_bytes(content[: len(content) // 2])
-    engine.train(config.replace(resume="auto", epochs=3))
+    train(config.replace(resume="auto", epochs=3))
     captured = capsys.readouterr()
     assert "checkpoint.pkl: not a readable checkpoint" in captured.err
     assert "Going on from" in captured.out and "checkpoint_previous.pkl" in captured.out
@@ -99,7 +100,7 @@ def test_resume_auto_takes_the_newest_good_one(config, capsys):
 @pytest.fixture
 def several(config) -> Path:
     """The folder of a run whose best checkpoint, of its first epoch, and the one with a number are older."""
-    engine.train(config.replace(epochs=3))
+    train(config.replace(epochs=3))
     out = Path(config.run.output_dir)
     shutil.copy(out / "checkpoint0001.pkl", out / "copy")
     os.replace(out / "copy", out / "checkpoint0001.pkl")
@@ -142,7 +143,7 @@ def test_where_the_last_two_are_damaged(config, several, capsys):
     assert file.name == "checkpoint0001.pkl" and checkpoint.epoch == 1
     damage(several / "checkpoint0001.pkl")
     capsys.readouterr()
-    assert engine.train(config.replace(resume="auto", epochs=2)) == 0
+    assert train(config.replace(resume="auto", epochs=2)) == 0
     captured = capsys.readouterr()
     assert captured.err.count("not a readable checkpoint") == 3
     assert f"Going on from {several / 'best.pkl'}." in captured.out
@@ -150,7 +151,7 @@ def test_where_the_last_two_are_damaged(config, several, capsys):
     assert store.load(several / "checkpoint.pkl").epoch == 1
     damage(*several.glob("*.pkl"))
     with pytest.raises(DetrError, match="none of its checkpoints can be read"):
-        engine.train(config.replace(resume="auto"))
+        train(config.replace(resume="auto"))
 
 
 def run_with_files_up_to(size: int, config, *options: str) -> subprocess.CompletedProcess:
@@ -166,7 +167,7 @@ def run_with_files_up_to(size: int, config, *options: str) -> subprocess.Complet
 def test_a_disk_without_room_for_checkpoints(config):
     """The run goes on, says so, and ends with an error."""
     out = Path(config.run.output_dir)
-    engine.train(config.replace(epochs=1, num_classes=200))  # larger than the log
+    train(config.replace(epochs=1, num_classes=200))  # larger than the log
     size = (out / "checkpoint.pkl").stat().st_size
     done = run_with_files_up_to(size - 100, config, "--resume", "auto")
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
@@ -179,7 +180,7 @@ def test_a_disk_without_room_for_checkpoints(config):
 def test_a_disk_without_room_for_the_log(config):
     """One error, and no traceback of what could not be written before."""
     out = Path(config.run.output_dir)
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     size = (out / "log.txt").stat().st_size
     done = run_with_files_up_to(3 * size // 2, config, "--resume", "auto")
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
@@ -213,25 +214,25 @@ def test_what_the_run_says_goes_to_a_full_disk(config):
 def test_a_folder_that_cannot_be_written(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DetrError, match="cannot be written"):
-        engine.train(config.replace(output_dir=str(tmp_path / "file" / "out")))
+        train(config.replace(output_dir=str(tmp_path / "file" / "out")))
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
 @pytest.mark.parametrize("but", [(), (".lock",)])
 def test_a_folder_that_is_read_only(config, read_only, capsys, code, but):
     """Refused before anything is read or built, also where the lock of an earlier run is all that can be written."""
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     capsys.readouterr()
     with read_only(Path(config.run.output_dir), code, but):
-        for work, resume in ((engine.train, ""), (engine.train, "auto"), (engine.evaluate, "auto")):
+        for work, resume in ((train, ""), (train, "auto"), (evaluate, "auto")):
             with pytest.raises(DetrError, match=rf"out: cannot be written \({os.strerror(code)}\)"):
                 work(config.replace(resume=resume))
     assert "parameters" not in capsys.readouterr().out
-    assert engine.train(config.replace(epochs=2, resume="auto")) == 0
+    assert train(config.replace(epochs=2, resume="auto")) == 0
 
 
 def test_a_folder_that_becomes_read_only(config, read_only, tmp_path):
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     folder = RunFolder(config.run.output_dir, ".pkl")
     with read_only(folder.path, errno.EROFS), pytest.raises(DetrError, match=r"earlier-1: cannot be written \(Read-o"):
         folder.set_aside()
@@ -248,4 +249,4 @@ def test_a_half_file_that_is_not_ours_to_delete(config, monkeypatch):
 
     monkeypatch.setattr(os, "unlink", unlink)
     with pytest.raises(DetrError, match=r"out: cannot be written \(Operation not permitted\)"):
-        engine.train(config)
+        train(config)

@@ -17,7 +17,8 @@ from small import NUM_CLASSES, SMALL, small_batch, small_state
 from detr_jittor.checkpoint import store, torch_writer
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.data.demo import write_demo_set
-from detr_jittor.engine.start import build, find_checkpoint
+from detr_jittor.engine.build import build
+from detr_jittor.engine.start import find_start
 from detr_jittor.frameworks.load import load_twin
 from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
@@ -104,7 +105,7 @@ def test_every_trained_tensor_moves_in_one_step_after_a_load_of_weights_alone(tm
     with open(tmp_path / "a.pth", "wb") as file:
         torch_writer.write(file, {"model": given})
     classes = Classes.of_categories([{"id": i, "name": f"class {i}"} for i in range(NUM_CLASSES)])
-    twin = build(config, find_checkpoint(config), True, classes)
+    twin = build(config, find_start(config), classes)
     assert all(np.array_equal(value, given[name]) for name, value in twin.state().model.items())
     twin.train_step(small_batch(2), seeding.step_seed(1, 1), 1.0)
     after = twin.state()

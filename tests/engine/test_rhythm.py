@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from test_training import same_run
 
-from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.config.check import check
 from detr_jittor.data.splits import open_split
+from detr_jittor.engine.evaluate import evaluate
+from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 
@@ -20,7 +21,7 @@ def evaluated_epochs(folder: str | Path) -> list[int]:
 
 @pytest.mark.parametrize("every, epochs, expected", [(1, 4, [0, 1, 2, 3]), (3, 7, [2, 5, 6]), (9, 4, [3])])
 def test_every_so_many_epochs_and_after_the_last(config, every, epochs, expected):
-    engine.train(config.replace(eval_every=every, epochs=epochs))
+    train(config.replace(eval_every=every, epochs=epochs))
     out = Path(config.run.output_dir)
     assert evaluated_epochs(out) == expected
     assert [record["epoch"] for record in read_log(out / "log.txt")] == list(range(epochs))
@@ -31,8 +32,8 @@ def test_every_so_many_epochs_and_after_the_last(config, every, epochs, expected
 
 
 def test_the_rhythm_changes_nothing_in_what_is_learned(config, tmp_path):
-    engine.train(config.replace(output_dir=str(tmp_path / "often")))
-    engine.train(config.replace(output_dir=str(tmp_path / "seldom"), eval_every=4))
+    train(config.replace(output_dir=str(tmp_path / "often")))
+    train(config.replace(output_dir=str(tmp_path / "seldom"), eval_every=4))
     often, seldom = (store.load(tmp_path / name / "checkpoint.pkl").state.model for name in ("often", "seldom"))
     assert all(often[name].tobytes() == seldom[name].tobytes() for name in often)
     last = [read_log(tmp_path / name / "log.txt")[-1] for name in ("often", "seldom")]
@@ -40,24 +41,24 @@ def test_the_rhythm_changes_nothing_in_what_is_learned(config, tmp_path):
 
 
 def test_the_last_step_is_evaluated(config):
-    engine.train(config.replace(eval_every=4, max_steps=7))
+    train(config.replace(eval_every=4, max_steps=7))
     assert evaluated_epochs(config.run.output_dir) == [1]
 
 
 @pytest.mark.parametrize("stop_after", [2, 8])
 def test_resume_is_exact(config, tmp_path, stop_after):
     config = config.replace(eval_every=2, eval_train=6)
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
     parts = config.replace(output_dir=str(tmp_path / "parts"))
-    engine.train(parts.replace(max_steps=stop_after, epochs=9))
-    engine.train(parts.replace(resume="auto"))
+    train(parts.replace(max_steps=stop_after, epochs=9))
+    train(parts.replace(resume="auto"))
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_training_pictures_are_evaluated_without_augmentation(config):
     """Six of eleven, in evaluation mode: the same twin evaluated on these six alone gives the same numbers."""
     config = config.replace(eval_train=6)
-    engine.train(config)
+    train(config)
     record = read_log(Path(config.run.output_dir) / "log.txt")[-1]
     assert record["train_eval_loss"] != record["train_loss"] and record["train_eval_seconds"] > 0
     root = Path(config.data.coco_path)
@@ -65,7 +66,7 @@ def test_training_pictures_are_evaluated_without_augmentation(config):
         (root / folder).rename(root / folder.replace("val", "former"))
     (root / "val2017").symlink_to("train2017")
     six(root)
-    summary = engine.evaluate(config.replace(resume=str(Path(config.run.output_dir) / "checkpoint.pkl")))
+    summary = evaluate(config.replace(resume=str(Path(config.run.output_dir) / "checkpoint.pkl")))
     assert summary.bbox.stats == record["train_eval_coco_eval_bbox"]
     assert summary.bbox.stats != record["test_coco_eval_bbox"]
 

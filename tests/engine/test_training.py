@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numpy_twin import DRAW_CURVES, NumpyTwin
 
-from detr_jittor import engine
 from detr_jittor.checkpoint import store
 from detr_jittor.config.options import Config, read_config
 from detr_jittor.engine.averages import logged, loss_weights
-from detr_jittor.engine.training import Training
+from detr_jittor.engine.evaluate import evaluate
+from detr_jittor.engine.reporting import Reporting
+from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
@@ -48,8 +49,8 @@ def same_run(one: Path, other: Path) -> None:
 
 
 def test_what_a_run_leaves(config, capsys, monkeypatch):
-    monkeypatch.setattr(Training, "draw_curves", DRAW_CURVES)
-    assert engine.train(config) == 0
+    monkeypatch.setattr(Reporting, "draw_curves", DRAW_CURVES)
+    assert train(config) == 0
     out = Path(config.run.output_dir)
     log = read_log(out / "log.txt")
     assert [record["epoch"] for record in log] == [0, 1, 2, 3]
@@ -84,7 +85,7 @@ def test_what_a_run_leaves(config, capsys, monkeypatch):
 
 
 def test_the_settings_are_resolved_and_kept(config):
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     written = read_config(Path(config.run.output_dir) / "config.json")
     assert written == config.replace(epochs=1, backbone_norm="batch", num_classes=4)
     checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
@@ -94,35 +95,35 @@ def test_the_settings_are_resolved_and_kept(config):
 def test_without_an_output_folder_nothing_is_written(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.rglob("*"))
-    assert engine.train(config.replace(output_dir="", epochs=1)) == 0
+    assert train(config.replace(output_dir="", epochs=1)) == 0
     assert set(tmp_path.rglob("*")) == before
 
 
 def test_evaluation_gives_the_ap_of_the_run(config):
-    engine.train(config)
+    train(config)
     out = Path(config.run.output_dir)
     last = read_log(out / "log.txt")[-1]["test_coco_eval_bbox"]
     for file in ("checkpoint.pkl", "checkpoint_previous.pkl"):
-        assert engine.evaluate(config.replace(resume=str(out / file))).bbox.stats == last
+        assert evaluate(config.replace(resume=str(out / file))).bbox.stats == last
 
 
 @pytest.mark.parametrize("stop_after", [1, 5, 7, 10, 19])
 def test_resume_is_exact_at_every_step(config, tmp_path, stop_after):
     """Stopped by --max_steps inside and at the end of epochs, then resumed in the same folder."""
     parts = config.replace(output_dir=str(tmp_path / "parts"))
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
-    engine.train(parts.replace(max_steps=stop_after))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(parts.replace(max_steps=stop_after))
     assert store.load(tmp_path / "parts" / "checkpoint.pkl").step == stop_after
-    engine.train(parts.replace(resume="auto"))
+    train(parts.replace(resume="auto"))
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_resume_in_another_folder_and_format(config, tmp_path):
     """Also through a .pth: the same weights, moments and place."""
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
-    engine.train(config.replace(output_dir=str(tmp_path / "first"), max_steps=8))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "first"), max_steps=8))
     store.save(tmp_path / "moved.pth", store.load(tmp_path / "first" / "checkpoint.pkl"))
-    engine.train(config.replace(output_dir=str(tmp_path / "second"), resume=str(tmp_path / "moved.pth")))
+    train(config.replace(output_dir=str(tmp_path / "second"), resume=str(tmp_path / "moved.pth")))
     one, other = (store.load(tmp_path / name / "checkpoint.pkl") for name in ("whole", "second"))
     assert all(one.state.model[n].tobytes() == other.state.model[n].tobytes() for n in one.state.model)
     assert [r["epoch"] for r in read_log(tmp_path / "second" / "log.txt")] == [1, 2, 3]
@@ -141,8 +142,8 @@ def test_other_batches_start_the_epoch_anew(config, coco, tmp_path, capsys, befo
     file.write_text(json.dumps(content))
     if "coco_path" in after:
         after = {"coco_path": str(tmp_path / "less")}
-    engine.train(config.replace(**before, max_steps=steps[0] + steps[0] // 2))
-    engine.train(config.replace(**after, resume="auto"))
+    train(config.replace(**before, max_steps=steps[0] + steps[0] // 2))
+    train(config.replace(**after, resume="auto"))
     assert "epoch 1 starts anew" in capsys.readouterr().out
     assert [r["step"] for r in read_log(Path(config.run.output_dir) / "log.txt")] == steps
 
@@ -158,7 +159,7 @@ def command(config: Config, *options: str) -> list[str]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_is_exact(config, tmp_path, workers):
     """SIGKILL in mid-epoch, twice, with a checkpoint every two steps; then to the end."""
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
     parts = config.replace(output_dir=str(tmp_path / "parts"), num_workers=workers)
     for at in (4, 13):
         killed = subprocess.run(command(parts, "--resume", "auto", "--save_every_steps", "2"), capture_output=True,
@@ -174,7 +175,7 @@ def test_killed_and_resumed_is_exact(config, tmp_path, workers):
 def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status, every):
     """In an epoch that is to be evaluated, which saves besides, and in one that is not."""
     config = config.replace(eval_every=every)
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
     parts, rhythm = config.replace(output_dir=str(tmp_path / "parts")), ("--eval_every", str(every))
     stopped = subprocess.run(command(parts, *rhythm), capture_output=True, text=True, timeout=60,
                              env={**os.environ, "SIGNAL": f"{number:d}@7"})
@@ -188,7 +189,7 @@ def test_a_signal_finishes_the_step_and_saves(config, tmp_path, number, status, 
 
 def test_a_signal_in_an_evaluation_leaves_it_out(config, tmp_path, monkeypatch):
     """Half an evaluation is no result: nothing of it is logged, and the resumed run evaluates the whole."""
-    engine.train(config.replace(output_dir=str(tmp_path / "whole")))
+    train(config.replace(output_dir=str(tmp_path / "whole")))
     parts, own, batches = config.replace(output_dir=str(tmp_path / "parts")), NumpyTwin.evaluate, []
 
     def evaluate(self, batch):
@@ -198,15 +199,15 @@ def test_a_signal_in_an_evaluation_leaves_it_out(config, tmp_path, monkeypatch):
         return own(self, batch)
 
     monkeypatch.setattr(NumpyTwin, "evaluate", evaluate)
-    assert engine.train(parts) == 143 and len(batches) == 3
+    assert train(parts) == 143 and len(batches) == 3
     assert [record["epoch"] for record in read_log(tmp_path / "parts" / "log.txt")] == [0]
-    assert engine.train(parts.replace(resume="auto")) == 0
+    assert train(parts.replace(resume="auto")) == 0
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_after_a_run_the_signals_are_the_callers_again(config):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -234,13 +235,13 @@ def test_a_second_signal_ends_it_at_once(config, second):
 def test_a_loss_that_is_not_finite_names_the_pictures(config, monkeypatch):
     monkeypatch.setattr(NumpyTwin, "nan_at", 7)
     with pytest.raises(DetrError, match=r"step 7: the loss is nan, with .*train2017/\d+\.png, .*train2017/\d+\.png\."):
-        engine.train(config)
+        train(config)
     assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 7  # all that was learned is there
 
 
 def test_nothing_left_to_train(config, capsys):
-    engine.train(config.replace(epochs=1))
-    assert engine.train(config.replace(epochs=1, resume="auto")) == 0
+    train(config.replace(epochs=1))
+    assert train(config.replace(epochs=1, resume="auto")) == 0
     assert "Nothing left to train" in capsys.readouterr().out
     assert len(read_log(Path(config.run.output_dir) / "log.txt")) == 1
 
@@ -248,11 +249,11 @@ def test_nothing_left_to_train(config, capsys):
 def test_pictures_that_cannot_be_read(config, coco, capsys):
     for number in (3, 5):
         (coco / "train2017" / f"{number}.png").write_bytes(b"<html>")
-    assert engine.train(config.replace(epochs=2, max_bad_images=2)) == 0
+    assert train(config.replace(epochs=2, max_bad_images=2)) == 0
     errors = capsys.readouterr().err
     assert errors.count("left out:") == 2 and "3.png" in errors and "2 pictures could not be read" in errors
     with pytest.raises(DetrError, match=r"2 pictures could not be read, the last: .*--max_bad_images"):
-        engine.train(config.replace(max_bad_images=1))
+        train(config.replace(max_bad_images=1))
 
 
 def test_validation_pictures_that_cannot_be_read(config, coco, capsys, monkeypatch):
@@ -261,28 +262,28 @@ def test_validation_pictures_that_cannot_be_read(config, coco, capsys, monkeypat
     monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: sizes.append(len(batch)) or own(self, batch))
     for number in (101, 102):
         (coco / "val2017" / f"{number}.png").write_bytes(b"")
-    assert engine.train(config.replace(epochs=1, max_bad_images=2)) == 0 and sizes == [2]
+    assert train(config.replace(epochs=1, max_bad_images=2)) == 0 and sizes == [2]
     errors = capsys.readouterr().err
     assert errors.count("left out:") == 2 and "101.png" in errors and "2 pictures could not be read" in errors
     with pytest.raises(DetrError, match=r"2 pictures could not be read, the last: .*102\.png"):
-        engine.train(config.replace(epochs=1, max_bad_images=1))
+        train(config.replace(epochs=1, max_bad_images=1))
 
 
 def test_a_whole_batch_that_cannot_be_read(config, coco):
     for file in (coco / "train2017").iterdir():
         if file.stem != "4":
             file.write_bytes(b"")
-    assert engine.train(config.replace(epochs=1, max_bad_images=10)) == 0
+    assert train(config.replace(epochs=1, max_bad_images=10)) == 0
     assert read_log(Path(config.run.output_dir) / "log.txt")[0]["step"] == 5
 
 
 def test_cuda_without_a_gpu_says_so(config, capsys):
-    assert engine.train(config.replace(device="cuda", epochs=1)) == 0
+    assert train(config.replace(device="cuda", epochs=1)) == 0
     assert "no GPU that numpy can use here; it goes on with the cpu" in capsys.readouterr().err
 
 
 def test_weights_of_other_classes(config, coco):
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     resume = str(Path(config.run.output_dir) / "checkpoint.pkl")
     for split in ("train", "val"):
         file = coco / "annotations" / f"instances_{split}2017.json"
@@ -290,35 +291,35 @@ def test_weights_of_other_classes(config, coco):
         data["categories"].append({"id": 7, "name": "black"})
         file.write_text(json.dumps(data))
     with pytest.raises(DetrError, match=r"trained on other classes than instances_val2017, whose category 7 \(black\)"):
-        engine.evaluate(config.replace(resume=resume))
+        evaluate(config.replace(resume=resume))
     checkpoint = store.load(resume)
     checkpoint.classes = None
     store.save(resume, checkpoint)
     with pytest.raises(DetrError, match=r"has 4 classes, but 8 are wanted"):
-        engine.evaluate(config.replace(resume=resume))
+        evaluate(config.replace(resume=resume))
 
 
 def test_a_class_count_of_its_own(config):
-    engine.train(config.replace(epochs=1, num_classes=9))
+    train(config.replace(epochs=1, num_classes=9))
     checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     assert len(checkpoint.state.model["class_embed.weight"]) == 10
     with pytest.raises(DetrError, match="labels up to 3"):
-        engine.train(config.replace(num_classes=3))
+        train(config.replace(num_classes=3))
 
 
 def test_weights_of_another_architecture(config, tmp_path):
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     del checkpoint.state.model["class_embed.bias"], checkpoint.state.optimizer["class_embed.bias"]
     store.save(tmp_path / "other.pkl", checkpoint)
     with pytest.raises(DetrError, match=r"other\.pkl: the weights do not fit this model; missing .*class_embed\.bias"):
-        engine.evaluate(config.replace(resume=str(tmp_path / "other.pkl")))
+        evaluate(config.replace(resume=str(tmp_path / "other.pkl")))
 
 
 @pytest.mark.parametrize("of", ["", "average of ", "optimizer state of "])
 def test_weights_that_have_diverged(config, tmp_path, of):
     """Or their moving averages, or AdamW's moments."""
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     state = checkpoint.state
     state.average = {name: value.copy() for name, value in state.model.items()}
@@ -326,7 +327,7 @@ def test_weights_that_have_diverged(config, tmp_path, of):
     arrays["class_embed.bias"][1] = float("inf")
     store.save(tmp_path / "diverged.pkl", checkpoint)
     with pytest.raises(DetrError, match=rf"diverged\.pkl: weights that are not finite \(1\): {of}class_embed\.bias\."):
-        engine.train(config.replace(resume=str(tmp_path / "diverged.pkl")))
+        train(config.replace(resume=str(tmp_path / "diverged.pkl")))
 
 
 @pytest.mark.parametrize("name, shape, told", [
@@ -334,25 +335,25 @@ def test_weights_that_have_diverged(config, tmp_path, of):
     ("strange", (4,), r"surplus \(1\): average of strange")])
 def test_averages_of_another_model(config, tmp_path, name, shape, told):
     """PyTorch would spread one number over a whole weight."""
-    engine.train(config.replace(epochs=1))
+    train(config.replace(epochs=1))
     checkpoint = store.load(Path(config.run.output_dir) / "checkpoint.pkl")
     checkpoint.state.average = {name: np.ones(shape, np.float32)}
     store.save(tmp_path / "other.pkl", checkpoint)
     with pytest.raises(DetrError, match=rf"other\.pkl: the weights do not fit this model; {told}"):
-        engine.train(config.replace(resume=str(tmp_path / "other.pkl")))
+        train(config.replace(resume=str(tmp_path / "other.pkl")))
 
 
 def test_every_step_has_a_dropout_seed_of_its_own(config, monkeypatch):
     seen, step = [], NumpyTwin.train_step
     monkeypatch.setattr(NumpyTwin, "train_step", lambda self, batch, seed, factor:
                         seen.append(seed) or step(self, batch, seed, factor))
-    engine.train(config.replace(epochs=2))
+    train(config.replace(epochs=2))
     assert seen == [seeding.step_seed(config.run.seed, step) for step in range(10)] and len(set(seen)) == 10
 
 
 def test_workers_give_the_same_run(config, tmp_path):
-    engine.train(config.replace(output_dir=str(tmp_path / "none"), epochs=2))
-    engine.train(config.replace(output_dir=str(tmp_path / "two"), epochs=2, num_workers=2))
+    train(config.replace(output_dir=str(tmp_path / "none"), epochs=2))
+    train(config.replace(output_dir=str(tmp_path / "two"), epochs=2, num_workers=2))
     same_run(tmp_path / "none", tmp_path / "two")
 
 

@@ -1,4 +1,4 @@
-"""`detr-jittor predict` beyond single pictures: films, where the model looks, and very large pictures."""
+"""`detr-jittor predict` beyond single pictures: video, where the model looks, and very large pictures."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from test_predict import CONFIG, checkpoint, predict
 
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.store import save
-from detr_jittor.predict.video import Film
+from detr_jittor.predict.video import Video
 from detr_jittor.report.attention import GAP, SIDE
 
 import av  # isort: skip
@@ -42,7 +42,7 @@ def film_command(weights, film, out, *options) -> int:
                  "--framework", "pytorch", *options])
 
 
-def test_a_film_is_drawn_picture_by_picture(weights, film, tmp_path, capsys):
+def test_a_video_is_drawn_frame_by_frame(weights, film, tmp_path, capsys):
     assert film_command(weights, film, tmp_path / "out") == 0
     (record,) = json.loads((tmp_path / "out/predictions.json").read_text())
     assert (record["file"], record["drawing"], record["pictures_a_second"]) == (str(film), "film.mp4", 4.0)
@@ -50,7 +50,7 @@ def test_a_film_is_drawn_picture_by_picture(weights, film, tmp_path, capsys):
     assert [p["seconds"] for p in record["pictures"]] == [0.25 * k for k in range(9)]
     assert all(found["bbox"] == [25.25, 30.0, 50.5, 20.0] for p in record["pictures"] for found in p["detections"])
     assert all(len(p["detections"]) == 4 for p in record["pictures"])
-    drawn = Film(tmp_path / "out/film.mp4")
+    drawn = Video(tmp_path / "out/film.mp4")
     pictures = [pixels for _, pixels in drawn.pictures()]
     drawn.close()
     assert float(drawn.rate) == 4 and len(pictures) == 9 and pictures[0].shape == (400, 504, 3)  # enlarged, and even
@@ -60,8 +60,8 @@ def test_a_film_is_drawn_picture_by_picture(weights, film, tmp_path, capsys):
     assert "film.mkv: 9 pictures" in capsys.readouterr().out
 
 
-def test_what_comes_before_the_damage_of_a_film_is_kept(weights, film, tmp_path, capsys, monkeypatch):
-    pictures = Film.pictures
+def test_what_comes_before_the_damage_of_a_video_is_kept(weights, film, tmp_path, capsys, monkeypatch):
+    pictures = Video.pictures
 
     def damaged(self):
         from detr_jittor.errors import DetrError
@@ -70,14 +70,14 @@ def test_what_comes_before_the_damage_of_a_film_is_kept(weights, film, tmp_path,
                 raise DetrError("film.mkv: damaged after picture 3 (…).", "What came before is drawn.")
             yield picture
 
-    monkeypatch.setattr(Film, "pictures", damaged)
+    monkeypatch.setattr(Video, "pictures", damaged)
     assert film_command(weights, film, tmp_path / "out") == 0
     assert len(json.loads((tmp_path / "out/predictions.json").read_text())[0]["pictures"]) == 3
     assert "warning: film.mkv: damaged after picture 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content, message", [
-    (b"no film at all", "not a readable film"), (None, "not a readable film"), (b"", "not a readable film")])
+    (b"no video at all", "not a readable video"), (None, "not a readable video"), (b"", "not a readable video")])
 def test_a_film_that_cannot_be_read_is_one_line(weights, tmp_path, capsys, content, message):
     if content is not None:
         (tmp_path / "film.mp4").write_bytes(content)
@@ -90,7 +90,7 @@ def test_without_pyav_there_is_one_line(weights, film, tmp_path, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "av", None)
     assert film_command(weights, film, tmp_path / "out") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "films need the package PyAV" in line and "pip install av" in line
+    assert "video needs the package PyAV" in line and "pip install av" in line
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -1,0 +1,53 @@
+"""What is said of a dataset before a run: why nothing can be learned or measured, and what goes beyond the queries."""
+
+import sys
+
+from detr_jittor.data.coco import CocoIndex
+from detr_jittor.errors import DetrError, visible
+
+
+def tell_remarks(*splits: CocoIndex) -> None:
+    for index in splits:
+        for remark in index.remarks:
+            print(visible(f"{index.name}: {remark}"))
+
+
+def check_learnable(data: CocoIndex, remove_difficult: bool = False) -> None:
+    """Errors: DetrError, with the cause, for a dataset in which there is no object to train on."""
+    objects = data.objects
+    learned = ~objects.iscrowd & (objects.boxes[:, 2:] > 0).all(axis=1)
+    if remove_difficult:
+        learned &= ~objects.difficult
+    if not learned.any():
+        what, fix = nothing_of(data)
+        raise DetrError(f"{data.name}.json: there is nothing to train on: {what}.", fix)
+
+
+def nothing_of(data: CocoIndex) -> tuple[str, str]:
+    """Why none of a dataset's objects is trained on or measured, and what to do."""
+    objects = data.objects
+    if not len(objects):
+        return "it has no objects", "Pass annotations with objects."
+    if objects.iscrowd.all():
+        return (f"all of its {len(objects)} objects are crowds (iscrowd 1)",
+                "If each is one object, pass --crowds objects.")
+    return f"none of its {len(objects)} objects is left that is no crowd, has an area and is wanted", \
+        "Look at iscrowd, at the boxes, and at --remove_difficult."
+
+
+def tell_unmeasured(data: CocoIndex) -> None:
+    """Warn of a dataset that AP cannot be measured on."""
+    if data.objects.iscrowd.all():
+        what, fix = nothing_of(data)
+        print(f"warning: {data.name}.json: there is nothing to measure, so AP stays \"-\": {what}. {fix}",
+              file=sys.stderr)
+
+
+def tell_crowded(data: CocoIndex, queries: int) -> None:
+    """Warn of pictures with more objects than queries."""
+    counts = data.learned
+    if crowded := int((counts > queries).sum()):
+        print(f"warning: {data.name}: {crowded} pictures have more than {queries} objects, of which a step learns only "
+              f"{queries}; with --num_queries {counts.max()} it learns all.", file=sys.stderr)
+
+
