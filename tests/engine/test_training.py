@@ -156,6 +156,7 @@ def command(config: Config, *options: str) -> list[str]:
             *(x for name in names for x in (f"--{name}", str(c[name]))), *options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_is_exact(config, tmp_path, workers):
     """SIGKILL in mid-epoch, twice, with a checkpoint every two steps; then to the end."""
