@@ -48,6 +48,7 @@ class JittorTwin:
                 weight.stop_grad()
         self.n_parameters = sum(p.numel() for p in self.trained.values())
         self.optimizer = Optimizer(self.trained, config.optim, processes)
+        self.is_updating = False
         self.average = Average(
             {n: v for n, v in weights.items() if is_averaged(n, config)}) if config.optim.ema else None
         shapes = {n: tuple(v.shape) for n, v in weights.items()}
@@ -65,11 +66,18 @@ class JittorTwin:
             if not np.isfinite(logs[-1]["loss"]):
                 return {**logs[-1], "grad_norm": float("nan")}
             self.optimizer.add(loss)
+        self.is_updating = True
         norm = self.optimizer.step(lr_factor)
         self.average_statistics()
         if self.average and np.isfinite(norm):
             self.average.update(average_decay(self.optimizer.steps))
+        self.is_updating = False
         return {**added(logs), "grad_norm": norm}
+
+    @property
+    def updates(self) -> int | None:
+        """See `twin.Twin.updates`."""
+        return None if self.is_updating else self.optimizer.steps
 
     def average_statistics(self) -> None:
         """Give all processes the same running statistics of a trained batch norm: the mean of theirs."""
