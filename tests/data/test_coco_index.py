@@ -68,6 +68,7 @@ def test_ground_truth_counts_from_one(dataset):
     json.dumps(truth)
 
 
+@pytest.mark.slow
 def test_two_hundred_megabytes(dataset):
     """Measured: 258 MB in 9 s on one core, with 1.2 GB of memory."""
     content, count = dataset.copy(), 1_800_000
