@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 
 from detr_jittor.config.options import Config
-from detr_jittor.jt import backbone, kernels, transformer
+from detr_jittor.jt import backbone, box_decoder, kernels, transformer
 from detr_jittor.jt.average import Average
-from detr_jittor.jt.criterion import Criterion
+from detr_jittor.jt.box_criterion import criterion_of
+from detr_jittor.jt.box_detr import BoxDETR
 from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.dropout import seed_dropout
 from detr_jittor.jt.layers import set_training
@@ -16,7 +17,9 @@ from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
-from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin import seeding
+from detr_jittor.twin.attention import attention_of, attention_of_boxes
+from detr_jittor.twin.denoising import Noisy, noisy_copies
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
 from detr_jittor.twin.processes import ALONE, Processes
@@ -39,8 +42,9 @@ class JittorTwin:
         self.processes = processes
         self.device = choose_device(config.run.device)
         self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
-        self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
-        self.criterion = Criterion(config.loss, num_classes)
+        kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
+        self.model = kind(config.model, num_classes)
+        self.criterion = criterion_of(config.model, config.loss, num_classes)
         weights = self.model.state_dict()
         self.trained = {n: p for n, p in weights.items() if is_trained(n, config)}
         for name, weight in weights.items():
@@ -60,7 +64,7 @@ class JittorTwin:
         optim, logs = self.config.optim, []
         for part, rest, key in parts(batch, optim.batch_size if optim.accumulate > 1 else len(batch), seed):
             seed_dropout(self.model, key)
-            names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes)
+            names, values, loss, _ = self.losses(part, rest=rest, processes=self.processes, noisy=self.copies(part))
             logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
                 return {**logs[-1], "grad_norm": float("nan")}
@@ -78,17 +82,29 @@ class JittorTwin:
             for statistic, mean in zip(own, self.processes.average(own)):
                 statistic.update(mean.detach()).stop_grad()
 
-    def forward(self, batch: Batch):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
-        return self.model(jt.array(batch.images), jt.array(batch.mask))
+    def copies(self, batch: Batch) -> Noisy | None:
+        """The noisy copies of a batch's objects in the step that comes next, the same in all processes; None: none"""
+        model = self.config.model
+        if model.decoder == "detr" or not model.denoising:
+            return None
+        seed = seeding.step_seed(self.config.run.seed, self.optimizer.steps)
+        return noisy_copies(batch.targets, model.denoising, self.criterion.num_classes, seed)
 
-    def losses(self, batch: Batch, indices=None, rest=(), processes: Processes = ALONE):
-        """(names, values, weighted sum, outputs) of one batch, with gradients; rest, processes as the criterion's"""
-        logits, boxes, *seen = self.forward(batch)
+    def forward(self, batch: Batch, *noisy: Noisy):
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any
+
+        Args: noisy: copies that stand behind the queries.
+        """
+        return self.model(jt.array(batch.images), jt.array(batch.mask), *noisy)
+
+    def losses(self, batch: Batch, indices=None, rest=(), processes: Processes = ALONE, noisy: Noisy | None = None):
+        """(names, values, weighted sum, outputs) of one batch, with gradients; the others as the criterion's"""
+        copies = [] if noisy is None else [noisy]
+        logits, boxes, *seen = self.forward(batch, *copies)
         first = -1 if self.config.loss.no_aux_loss else 0
         masks_of = partial(self.model.masks, *seen) if seen else None
         names, values, _ = self.criterion(logits[first:], boxes[first:], batch.targets, indices, masks_of, rest,
-                                          processes)
+                                          processes, *copies)
         weights = jt.array(self.criterion.weights(names))
         return names, values, (values * weights).sum(), (logits, boxes, *seen)
 
@@ -123,17 +139,22 @@ class JittorTwin:
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """See `twin.Twin.attend`."""
-        calls, paddings = [], []
+        calls, sampled, paddings = [], [], []
         with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(box_decoder, "sampled_attention", lambda _, *inputs: sampled.append(inputs[:5])),
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
-        pairs = [(q.numpy(), k.numpy()) for q, k in calls]
-        return outputs, attention_of(pairs, paddings[0].numpy(), self.config.model)
+        pairs, padding = [(q.numpy(), k.numpy()) for q, k in calls], paddings[0].numpy()
+        if not sampled:
+            return outputs, attention_of(pairs, padding, self.config.model)
+        content, place, maps, boxes, extent = sampled[-1]
+        samples = [x.numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""
         masks = self.masks(*seen, *logits.shape[1:3]) if seen else None
-        return Outputs(logits[-1].numpy(), boxes[-1].numpy(), masks)
+        return Outputs(logits[-1].numpy(), boxes[-1].numpy(), masks, self.config.model.has_focal)
 
     def masks(self, seen, b: int, q: int) -> np.ndarray:
         """[B, Q, H / 4, W / 4] the mask logits of all queries, made a few at a time"""

@@ -32,6 +32,8 @@ ADDED = {
     "augmentation": "full", "max_bad_images": 10, "save_every_steps": 0, "eval_every": 1, "eval_train": 0,
     "dropout_masks": "native", "precision": "float32", "plain": False, "weights": "", "lr_schedule": "step",
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore",
+    "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
+    "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
 }
 
 
@@ -52,7 +54,7 @@ def test_each_option_reaches_its_setting():
         if kind is bool:
             value, arguments = True, (f"--{name}",)
         else:
-            values = field.metadata["choices"] or {int: [7], float: [0.25], str: ["text"]}[kind]
+            values = field.metadata["choices"] or {int: [7], float: [0.25, 0.5], str: ["text"]}[kind]
             value = next(v for v in values if v != field.default)
             arguments = (f"--{name}", str(value))
         changed = {n: v for n, v in config_of(parsed(*arguments)).flat().items() if v != {**REFERENCE, **ADDED}[n]}
