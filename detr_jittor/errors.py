@@ -48,10 +48,19 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's and NumPy's MemoryError, and what the frameworks raise in its place."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 def tell(error: BaseException, who: str = "") -> int:
     """Print an error that ends the process. Returns: the exit status."""
     if isinstance(error, OSError) and error.errno in FULL:
         error = DetrError(f"{error.filename or 'the output'}: {error.strerror}.", "Make room.")
+    if is_out_of_memory(error):
+        error = DetrError(f"there is not enough memory ({' '.join(str(error).split())[:200] or 'none is left'}).",
+                          "Give a smaller --batch_size, --max_size or model, or end what else runs on this machine.")
     if isinstance(error, DetrError):
         print(f"error: {who}{error}", file=sys.stderr)
         return 2

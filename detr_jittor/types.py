@@ -42,9 +42,10 @@ class Batch:
 class Outputs:
     """What the model says, before post-processing."""
 
-    logits: np.ndarray  # [B, Q, C + 1] float32; the last class is "no object"
+    logits: np.ndarray  # [B, Q, C + 1] float32; the last class is "no object". With `each` [B, Q, C]
     boxes: np.ndarray  # [B, Q, 4] float32, (cx, cy, w, h), a fraction of each picture's own size
     masks: np.ndarray | None = None  # [B, Q, H / 4, W / 4] float32 logits
+    each: bool = False  # whether each class has a probability of its own, the sigmoid of its logit
 
 
 @dataclass

@@ -34,6 +34,8 @@ EXTRAS = {
     "dropout.py: Dropout.rate": "the fused kernels ask for the probability in force",
     "dropout.py: mix32": "seeding.mix32 in PyTorch operators; Jittor's is in kernels/",
     "dropout.py: keep_mask": "seeding.keep_mask in PyTorch operators; Jittor's is in kernels/",
+    "sampling.py: bilinear": "a kernel samples in Jittor; the plain one is in kernels/",
+    "sampling.py: samples": "likewise",
     "processes.py: COMMAND": "each has a launcher of its own",
     "processes.py: exchanging": "torchrun's processes are told that another has ended; mpirun ends them",
     "processes.py: PATIENCE": "likewise: how long they wait",

@@ -32,6 +32,13 @@ class Seen:
         self.outputs, self.attention = twin.attend(BATCH)
         self.losses = twin.evaluate(BATCH)[1]
 
+    def step(self) -> dict[str, float]:
+        """The losses of a training step from these weights."""
+        before = self.twin.state()
+        log = self.twin.train_step(BATCH, 7, 1.0)
+        self.twin.load(before)
+        return log
+
     def has(self, name: str) -> bool:
         return any(name in n for n in self.shapes)
 
@@ -45,10 +52,7 @@ def trained(seen: Seen, part: str) -> bool:
 
 
 def losses_in_training_differ(seen: Seen) -> bool:
-    before = seen.twin.state()
-    loss = seen.twin.train_step(BATCH, 7, 1.0)["loss"]
-    seen.twin.load(before)
-    return abs(loss / seen.losses["loss"] - 1) > 1e-4
+    return abs(seen.step()["loss"] / seen.losses["loss"] - 1) > 1e-4
 
 
 MODEL = {  # option → (options, what must be true with them and not without)
@@ -69,6 +73,13 @@ MODEL = {  # option → (options, what must be true with them and not without)
     "masks": ({"masks": True, "hidden_dim": 128, "nheads": 8},
               lambda s: s.outputs.masks is not None and s.losses["loss_dice"] > 0),
     "num_classes": ({"num_classes": 20}, lambda s: s.outputs.logits.shape == (2, 20, 21)),
+    "decoder": ({"decoder": "box"}, lambda s: s.outputs.each and s.has("box_delta") and s.has("transformer.maps.1")),
+    "no_conditional": ({"decoder": "box", "no_conditional": True},
+                       lambda s: s.has("box_delta") and not s.has("key_place")),
+    "no_sampling": ({"decoder": "box", "no_sampling": True},
+                    lambda s: s.has("box_delta") and not s.has("transformer.maps")),
+    "no_focal": ({"decoder": "box", "no_focal": True}, lambda s: s.has("box_delta") and s.has("class_embed")),
+    "denoising": ({"decoder": "box", "denoising": 2}, lambda s: s.has("label_embed") and "loss_giou_dn" in s.step()),
 }
 
 

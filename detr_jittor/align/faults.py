@@ -139,9 +139,8 @@ FAULTS = (
           "return features, mask, Joiner.kept.setdefault(tuple(mask.shape), self[1](mask))"),
     fault("the best of queries × classes, not one a query (predecessor)", "detections", "evaluate/postprocess.py",
           "labels, scores = probability.argmax(axis=-1), probability.max(axis=-1)",
-          "best = np.argsort(-probability.reshape(len(probability), -1))[:, :probability.shape[1]]; "
-          "labels, scores = best % probability.shape[2], np.take_along_axis("
-          "probability.reshape(len(probability), -1), best, 1)"),
+          "best = np.argsort(-probability.ravel())[:len(probability)]; "
+          "labels, scores = best % probability.shape[1], probability.ravel()[best]"),
     fault("labels never mapped back to categories (predecessor)", "detections", "evaluate/coco_ap.py",
           '"category_id": category_of[label]', '"category_id": label'),
     fault("boxes in pixels of the resized picture", "detections", "evaluate/postprocess.py",

@@ -28,6 +28,10 @@ def conditioned(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.n
             value[...] = rng.uniform(*((0.1, 0.4) if ends_block(name, shapes) else (0.5, 1.5)), value.shape)
         elif "norm" in name and name.endswith("weight"):
             value[...] = rng.uniform(0.7, 1.3, value.shape)
+        elif name.startswith("box_delta.layers.2."):  # which start at zero
+            value[...] = rng.normal(0, 0.1, value.shape)
+        elif name.startswith(("query_content", "label_embed")):
+            value *= 50
         elif name.endswith("bias"):
             value[...] += rng.normal(0, 0.1, value.shape)
         elif name.endswith("query_embed.weight"):

@@ -27,11 +27,12 @@ def stages(twin: Twin, batch: Batch, seed: int, finish: Callable[[], None]) -> d
         finish()
         times.append(time.perf_counter())
 
-    outputs = twin.forward(batch)
+    noisy = twin.copies(batch)
+    outputs = twin.forward(batch, *noisy)
     lap()
     indices = twin.match(outputs, batch)
     lap()
-    loss = twin.losses(outputs, batch, indices)[2]
+    loss = twin.losses(outputs, batch, indices, noisy=noisy)[2]
     lap()
     twin.backward(loss)
     lap()

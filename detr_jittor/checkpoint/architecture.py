@@ -12,6 +12,7 @@ from detr_jittor.config.options import Config
 from detr_jittor.types import Classes
 
 BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34", (3, 4, 23, 3): "resnet101"}  # resnet50 as 34
+HEADS = {"class_embed": 1, "class_score": 0}  # class head → its rows besides the classes: "no object"
 PAPER_HEADS = {256: 8}  # width of the transformer → attention heads, which no shape tells
 
 
@@ -25,7 +26,9 @@ def options_of(model: dict[str, np.ndarray], heads: int | None = None) -> dict |
         heads: the attention heads, where something else tells them.
     """
     weights = {name.removeprefix("detr."): value for name, value in model.items()}
-    needed = ("query_embed.weight", "transformer.decoder.layers.0.linear1.weight")
+    box = "query_content.weight" in weights
+    needed = ("query_content.weight" if box else "query_embed.weight",
+              "transformer.decoder.layers.0.linear1.weight")
     stages = [count(weights, rf"backbone\.0\.body\.layer{stage}\.(\d+)\.") for stage in range(1, 5)]
     stages = tuple(blocks for blocks in stages if blocks)
     backbone = next((name for depths, name in BLOCKS.items() if depths[:len(stages)] == stages), None)
@@ -33,7 +36,7 @@ def options_of(model: dict[str, np.ndarray], heads: int | None = None) -> dict |
         return None
     if backbone == "resnet34" and "backbone.0.body.layer1.0.conv3.weight" in weights:
         backbone = "resnet50"
-    queries, width = weights["query_embed.weight"].shape
+    queries, width = weights[needed[0]].shape
     masks = weights.get("mask_head.lay1.weight")
     heads = (heads or PAPER_HEADS.get(width)) if masks is None else masks.shape[0] - width
     if not heads:
@@ -46,6 +49,17 @@ def options_of(model: dict[str, np.ndarray], heads: int | None = None) -> dict |
         "dim_feedforward": len(weights["transformer.decoder.layers.0.linear1.weight"]),
         "hidden_dim": width, "nheads": heads, "num_queries": queries,
         "pre_norm": "transformer.encoder.norm.weight" in weights,
+        **(box_options(weights) if box else {}),
+    }
+
+
+def box_options(weights: dict[str, np.ndarray]) -> dict:
+    """{option: value} of the box decoder's parts."""
+    return {
+        "decoder": "box", "denoising": 5 if "label_embed.weight" in weights else 0,
+        "no_focal": "class_embed.weight" in weights,
+        "no_conditional": "transformer.decoder.layers.0.multihead_attn.key_place.weight" not in weights,
+        "no_sampling": "transformer.maps.0.conv.weight" not in weights,
     }
 
 
@@ -86,8 +100,9 @@ def told(checkpoint: Checkpoint, file: str) -> list[str]:
 def num_classes(checkpoint: Checkpoint) -> int | None:
     """C of the class head, without "no object"; None without a head."""
     model = checkpoint.state.model
-    head = model.get("class_embed.weight", model.get("detr.class_embed.weight"))
-    return None if head is None else len(head) - 1
+    counts = [len(model[key]) - besides for name, besides in HEADS.items()
+              for key in (f"{name}.weight", f"detr.{name}.weight") if key in model]
+    return counts[0] if counts else None
 
 
 def classes_of(checkpoint: Checkpoint) -> Classes | None:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from detr_jittor.errors import DetrError, tell
+from detr_jittor.errors import DetrError, is_out_of_memory, tell
 
 COMMANDS = {  # in the order of --help
     "demo": "demo", "train": "train", "evaluate": "evaluate", "predict": "predict", "dataset": "dataset",
@@ -68,4 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
+        return tell(error)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         return tell(error)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def read_whole(path: Path) -> Log:
     """The records of a log; says so if its last line is still being written or was cut off, and is left out."""
     log = read_log(path)
     with contextlib.suppress(OSError):
-        if not path.read_bytes().endswith(b"\n"):
+        if not is_whole(path.read_text(encoding="utf-8")):
             print(f"{path}: the last line is not complete; read up to epoch {log[-1].get('epoch')}")
     return log
+
+
+def is_whole(text: str) -> bool:
+    """Whether the last line has its end, or is a whole record without one, as an editor can leave it."""
+    if text.endswith("\n"):
+        return True
+    try:
+        return isinstance(json.loads(text.splitlines()[-1]), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,9 +1,15 @@
 """Combinations of settings that make no sense, all in one place."""
 
 import math
+import os
 
-from detr_jittor.config.options import Config
+from detr_jittor.config.options import Config, ModelConfig
 from detr_jittor.errors import DetrError
+
+LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
+    "num_queries": 100_000, "hidden_dim": 65_536, "nheads": 65_536, "dim_feedforward": 1_000_000, "enc_layers": 1_000,
+    "dec_layers": 1_000, "num_classes": 1_000_000, "batch_size": 100_000, "accumulate": 100_000, "num_workers": 1_000,
+    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000}
 
 
 def check(config: Config) -> None:
@@ -12,10 +18,38 @@ def check(config: Config) -> None:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise DetrError(f"--{name} {value} is no finite number.", "Give a number.")
-    for rules in (model_rules, training_rules, run_rules):
+    for rules in (size_rules, model_rules, training_rules, run_rules):
         for broken, what, fix in rules(config):
             if broken:
                 raise DetrError(what, fix)
+
+
+def size_rules(config: Config):
+    """(broken, what, fix) of numbers that something is allocated by, as large as no machine serves"""
+    values = config.flat()
+    for name, most in LARGEST.items():
+        yield (values[name] is not None and values[name] > most, f"--{name} {values[name]} is more than any machine "
+               "serves.", f"Give at most {most:,}.")
+    needed, there = memory_of_weights(config), physical_memory()
+    yield (there and needed > there, f"the model that these options describe takes {needed / 1e9:,.0f} GB of memory "
+           f"for its weights, gradients and moments alone, and this machine has {there / 1e9:,.0f} GB.",
+           "Give smaller --hidden_dim, --dim_feedforward, --enc_layers, --dec_layers or --num_queries.")
+
+
+def memory_of_weights(config: Config) -> int:
+    """Bytes that the transformer's and the heads' weights take in training, roughly: four float32 of each."""
+    m = config.model
+    attention, forward = 4 * m.hidden_dim ** 2, 2 * m.hidden_dim * m.dim_feedforward
+    layers = m.enc_layers * (attention + forward) + m.dec_layers * (2 * attention + forward)
+    return 16 * (layers + m.hidden_dim * (m.num_queries + (m.num_classes or 0)))
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory; 0 where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 0
 
 
 def model_rules(config: Config):
@@ -43,8 +77,24 @@ def model_rules(config: Config):
     yield (m.masks and (m.hidden_dim % 128 or m.nheads % 8), f"--masks needs a --hidden_dim divisible by 128 and "
            f"--nheads by 8, for the group norms of the mask head, not {m.hidden_dim} and {m.nheads}.",
            "The paper has 256 and 8.")
+    yield from box_rules(m)
     yield m.masks and config.run.precision == "bf16", "--masks and --precision bf16 do not go together.", \
         "Leave out --precision."
+
+
+def box_rules(m: ModelConfig):
+    """(broken, what, fix) of the box decoder"""
+    box = m.decoder == "box"
+    for name in ("no_conditional", "no_sampling", "no_focal"):
+        yield (getattr(m, name) and not box, f"--{name} leaves out a part of the box decoder.",
+               "Leave it out, or add --decoder box.")
+    yield m.denoising < 0, f"--denoising {m.denoising} is negative.", "Give 0 for none, or more."
+    yield (box and m.masks, "--masks does not go with --decoder box: the mask head reads where queries look on the "
+           "whole picture.", "Leave one out.")
+    yield (box and m.position_embedding == "learned", "--decoder box looks between the places for which "
+           "--position_embedding learned has vectors.", "Leave out --position_embedding.")
+    yield (box and m.hidden_dim % 32, f"--hidden_dim {m.hidden_dim} is not divisible by 32, as the group norms of "
+           "--decoder box need.", "Give a multiple of 32.")
 
 
 def training_rules(config: Config):
@@ -65,6 +115,7 @@ def training_rules(config: Config):
         yield value is not None and value < 1, f"--{name} {value} is less than 1.", "Give a positive number."
     yield (d.min_size > d.max_size, f"--min_size {d.min_size} is more than --max_size {d.max_size}.",
            "The short side cannot be longer than the long one.")
+    yield loss.focal_alpha > 1, f"--focal_alpha {loss.focal_alpha} is more than 1.", "Give a share, such as 0.25."
     yield (not (loss.set_cost_class or loss.set_cost_bbox or loss.set_cost_giou),
            "--set_cost_class, --set_cost_bbox and --set_cost_giou are all 0.", "The matching needs one of them.")
     yield (d.dataset_file == "coco_panoptic" and not d.coco_panoptic_path,

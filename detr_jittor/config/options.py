@@ -42,7 +42,18 @@ class ModelConfig:
     num_queries: int = option(100, "object queries: the most objects a picture can have")
     pre_norm: bool = option(False, "layer norm before each sub-layer, not after it")
     masks: bool = option(False, "train and use the mask head")
+    decoder: str = option("detr", "decoder: detr as in the paper, or box for few pictures, whose queries are boxes and "
+                          "look at samples from them (added)", ("detr", "box"))
+    no_conditional: bool = option(False, "box decoder: positions added to content, not beside it (added)")
+    no_sampling: bool = option(False, "box decoder: every layer looks at the whole picture (added)")
+    no_focal: bool = option(False, "box decoder: classes with \"no object\" by cross entropy, as DETR's (added)")
+    denoising: int = option(5, "box decoder: noisy copies of each object in training; 0: none (added)")
     num_classes: int | None = option(None, "largest label + 1; taken from the dataset if not given (added)")
+
+    @property
+    def has_focal(self) -> bool:
+        """Whether each class has a probability of its own, and none says "no object"."""
+        return self.decoder == "box" and not self.no_focal
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,9 @@ class LossConfig:
     bbox_loss_coef: float = option(5.0, "weight of the L1 loss of boxes")
     giou_loss_coef: float = option(2.0, "weight of the generalised IoU loss")
     eos_coef: float = option(0.1, "weight of the class \"no object\" in the class loss")
+    set_cost_focal: float = option(2.0, "box decoder: weight of the class in the matching cost (added)")
+    focal_loss_coef: float = option(2.0, "box decoder: weight of the focal class loss (added)")
+    focal_alpha: float = option(0.25, "box decoder: share of the object's class in the focal loss and cost (added)")
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ N pictures, M objects in all, T objects in one picture.
 """
 
 import copy
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
-from detr_jittor.data.columns import Records, is_id
-from detr_jittor.data.faults import DatasetError, Fault
+from detr_jittor.data.columns import Records, is_id, whole
+from detr_jittor.data.faults import DatasetError, Fault, listed
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects
 from detr_jittor.types import Classes
 
@@ -101,7 +102,7 @@ class CocoIndex:
         ]
         if objects.segmentations is not None:
             for annotation, segmentation in zip(annotations, objects.segmentations):
-                annotation["segmentation"] = segmentation
+                annotation["segmentation"] = list(segmentation) if isinstance(segmentation, list) else segmentation
         return {
             "info": {"description": self.name},
             "images": [{"id": i.id, "file_name": i.path, "height": i.height, "width": i.width} for i in self.images],
@@ -138,11 +139,15 @@ def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIn
     objects = Records("annotation", content["annotations"], faults)
     images, place_of = read_images(pictures, image_folder)
     classes = read_classes(categories, remarks)
-    objects.unique("id", objects.column("id", is_id, "an integer from 0"))
-    owner, columns_of_objects = read_objects(objects, images, place_of, classes, masks, remarks)
+    numbers = objects.column("id", is_id, "an integer from 0", reads=whole)
+    if twice := [number for number, count in Counter(numbers).items() if count > 1 and number is not None]:
+        remarks.append(f"annotation ids occur more than once ({listed(twice)}): they are counted anew")
+    owner, columns_of_objects = read_objects(objects, images, place_of, categories, classes, masks, remarks)
     faults += empty_lists(content)
     if faults:
         raise DatasetError(str(annotation_file), faults)
-    order = np.argsort(owner, kind="stable")
+    for records in (pictures, categories, objects):
+        remarks += records.conversions()
+    order = np.argsort(owner, kind="stable")[np.count_nonzero(owner < 0):]
     starts = np.searchsorted(owner[order], np.arange(len(images) + 1))
     return CocoIndex(annotation_file.stem, classes, images, columns_of_objects.rows(order), starts, remarks)

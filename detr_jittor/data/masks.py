@@ -7,6 +7,15 @@ from detr_jittor.data.decode import LARGEST
 from detr_jittor.data.segments import Segment, segment_masks
 
 
+class Rectangle(list):
+    """The polygon of a box, of an object that has no outline."""
+
+    @staticmethod
+    def of_box(box: list[float]) -> "Rectangle":
+        x, y, w, h = box
+        return Rectangle([[x, y, x + w, y, x + w, y + h, x, y + h]])
+
+
 def drawable(polygon, h: int, w: int) -> bool:
     """Three corners or more, none of them far outside the picture (drawing takes time and memory by length)."""
     far = max(h, w)
@@ -40,7 +49,7 @@ def segmentation_mask(segmentation: list | dict, h: int, w: int) -> np.ndarray:
     """[h, w] bool: the pixels of an object. The segmentation is one in which `segmentation_fault` found nothing."""
     from faster_coco_eval.core import mask  # only who uses masks pays for this import
 
-    if type(segmentation) is list:
+    if isinstance(segmentation, list):
         runs = mask.merge(mask.frPyObjects([p for p in segmentation if drawable(p, h, w)], h, w))
     elif type(segmentation["counts"]) is list:
         runs = mask.frPyObjects(segmentation, h, w)

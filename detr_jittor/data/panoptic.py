@@ -134,22 +134,35 @@ def read_panoptic(layout: Layout, masks: bool) -> PanopticIndex:
     classes = read_panoptic_classes(categories, remarks)
     files = read_files(annotations, pictures, place_of, layout.segments)
     records = OfImage("segment", all_segments(annotations), faults)
-    ids = records.column("id", is_segment_id, f"a whole number from 1 to {LARGEST_ID}")
+    ids = records.column("id", is_segment_id, f"a whole number from 1 to {LARGEST_ID}", reads=columns.whole)
     owners = [record.get("image_id") for record in records.records]
     records.unique("id", [None if i is None else (str(owner), i) for owner, i in zip(owners, ids)])
-    owner, segments = read_objects(records, images, place_of, classes, False, remarks)
+    owner, segments = read_objects(records, images, place_of, categories, classes, False, remarks)
     faults += empty_lists(content)
     if faults:
         raise DatasetError(str(layout.annotations), faults)
+    for each in (pictures, categories, annotations, records):
+        remarks += each.conversions()
     if masks:
         segments = replace(segments, segmentations=[Segment(files[o], i) for o, i in zip(owners, ids)])
-    order = np.argsort(owner, kind="stable")
+    order = np.argsort(owner, kind="stable")[np.count_nonzero(owner < 0):]
     segments, starts = segments.rows(order), np.searchsorted(owner[order], np.arange(len(images) + 1))
     # The reference code trains on crowds, too, and measures boxes from the first to the last pixel of a segment, which
     # is one less than COCO's width and height.
     objects = replace(segments, boxes=np.maximum(segments.boxes - [0, 0, 1, 1], 0),
                       iscrowd=np.zeros(len(segments), bool))
     return PanopticIndex(layout, segments, layout.annotations.stem, classes, images, objects, starts, remarks)
+
+
+def read_truth(file: Path) -> dict:
+    """A panoptic annotation file as it stands, but for numbers that it gives as texts or with a decimal point."""
+    content = read_json(file)
+    segments = [segment for annotation in content["annotations"] for segment in annotation["segments_info"]]
+    for record in (*content["images"], *content["annotations"], *content["categories"], *segments):
+        for key in ("id", "image_id", "category_id", "height", "width", "iscrowd", "isthing"):
+            if (meant := columns.whole(record.get(key))) is not None:
+                record[key] = meant
+    return content
 
 
 class OfImage(Records):
@@ -175,7 +188,7 @@ def all_segments(annotations: Records) -> list:
 def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
     """The categories, of which the file says which are things. Labels are the ids where these are small, as in the
     reference code, so that its weights fit; else they count the categories."""
-    flags = records.column("isthing", columns.is_flag, "0 or 1")
+    flags = records.column("isthing", columns.is_flag, "0 or 1", reads=columns.whole)
     classes = read_classes(records, remarks)
     thing_of = dict(zip((record.get("id") for record in records.records), flags))
     labels = classes.labels if max(classes.category_ids, default=0) < NUM_CLASSES else tuple(range(len(classes.labels)))
@@ -185,7 +198,7 @@ def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
 
 def read_files(records: Records, pictures: Records, place_of: dict[int, int], folder: Path) -> dict[int, str]:
     """{image id: file of its segments}. Every picture must have one annotation."""
-    owners = records.column("image_id", columns.is_id, "an integer from 0")
+    owners = records.column("image_id", columns.is_id, "an integer from 0", reads=columns.whole)
     records.unique("image_id", owners)
     records.known("image_id", owners, place_of, "an image")
     records.column("segments_info", lambda value: type(value) is list, "a list of segments")

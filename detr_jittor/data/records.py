@@ -12,11 +12,13 @@ import numpy as np
 
 from detr_jittor.data import columns
 from detr_jittor.data.columns import Records
-from detr_jittor.data.faults import listed
-from detr_jittor.data.masks import drawable, segmentation_fault
+from detr_jittor.data.faults import Fault, listed
+from detr_jittor.data.masks import Rectangle, drawable, segmentation_fault
 from detr_jittor.types import Classes
 
 ROUNDING = 1.0  # pixels by which a box may reach past its picture before that is worth a remark
+NEAR = 0.05  # of a picture's side: boxes outside by no more are left out,
+FEW = 10  # as long as they are no more than these, or one of a hundred
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Annotations:
 
 def read_images(records: Records, folder: Path) -> tuple[list[ImageRecord], dict[int, int]]:
     """The pictures and {image id: place in the list}."""
-    ids = records.column("id", columns.is_id, "an integer from 0")
+    ids = records.column("id", columns.is_id, "an integer from 0", reads=columns.whole)
     records.unique("id", ids)
     names = records.column("file_name", columns.is_text, "the name of a file, in Unicode")
-    heights = records.column("height", columns.is_side, "a whole number of pixels from 1")
-    widths = records.column("width", columns.is_side, "a whole number of pixels from 1")
+    heights, widths = (records.column(key, columns.is_side, "a whole number of pixels from 1", reads=columns.whole)
+                       for key in ("height", "width"))
     listings: dict[str, frozenset[str]] = {}
     for position, name in enumerate(names):
         if name is not None:
@@ -87,9 +89,17 @@ def check_file(records: Records, position: int, name: str, folder: str, listings
 
 
 def read_classes(records: Records, remarks: list[str]) -> Classes:
-    ids = records.column("id", columns.is_category_id, "an integer")
+    ids = records.column("id", columns.is_category_id, "an integer", reads=columns.whole)
+    names = records.column("name", columns.is_text, "a text in Unicode", reads=columns.text)
+    seen, repeated = set(), 0
+    for row, category in enumerate(zip(ids, names)):
+        if category in seen and None not in category:
+            ids[row] = names[row] = None
+            repeated += 1
+        seen.add(category)
+    if repeated:
+        remarks.append(f"{repeated} categories are given again, with the same name: once is taken")
     records.unique("id", ids)
-    names = records.column("name", columns.is_text, "a text in Unicode")
     counts = Counter(names)
     if shared := sorted({name for name in names if name is not None and counts[name] > 1}):
         remarks.append(f"categories share a name ({listed(shared)}): their ids are added to the names")
@@ -97,62 +107,112 @@ def read_classes(records: Records, remarks: list[str]) -> Classes:
                                   for i, n in zip(ids, names) if i is not None and n is not None])
 
 
-def read_objects(records: Records, images: list[ImageRecord], place_of: dict[int, int], classes: Classes, masks: bool,
-                 remarks: list[str]) -> tuple[np.ndarray, Annotations]:
-    """The place [M] of each object's picture (-1 at a fault), and all objects in the order of the file."""
-    owner = records.known(
-        "image_id", records.column("image_id", columns.is_id, "an integer from 0"), place_of, "an image")
-    labels = records.known("category_id", records.column("category_id", columns.is_category_id, "an integer"),
-                           classes.label_of(), "a category")
-    crowd = records.column("iscrowd", columns.is_flag, "0 or 1", default=0)
-    difficult = records.column("difficult", columns.is_flag, "0 or 1", default=0)
-    boxes = records.column("bbox", columns.is_box, "[x, y, width, height], finite numbers, no negative size")
+def read_objects(records: Records, images: list[ImageRecord], place_of: dict[int, int], categories: Records,
+                 classes: Classes, masks: bool, remarks: list[str]) -> tuple[np.ndarray, Annotations]:
+    """The place [M] of each object's picture (-1 where it is left out), and all objects in the order of the file.
+
+    A record of a picture or a category that is at fault itself makes no further fault of those that point to it.
+    """
+    owners = records.column("image_id", columns.is_id, "an integer from 0", reads=columns.whole)
+    owner = records.known("image_id", owners, place_of, "an image", complete=len(place_of) == len(images))
+    numbers = [c.get("id") for c in categories.records]
+    numbers = [i for i in numbers if columns.is_category_id(i)]
+    labels = records.known(
+        "category_id", records.column("category_id", columns.is_category_id, "an integer", reads=columns.whole),
+        {**dict.fromkeys(numbers, 0), **classes.label_of()}, "a category", complete=len(numbers) == len(categories))
+    crowd, difficult = (records.column(key, columns.is_flag, "0 or 1", default=0, reads=columns.whole)
+                        for key in ("iscrowd", "difficult"))
+    boxes = records.column("bbox", columns.is_box, "[x, y, width, height], finite numbers, no negative size",
+                           reads=columns.numbers)
     boxes = np.array([b or (np.nan,) * 4 for b in boxes], np.float64).reshape(-1, 4)
-    areas = records.column("area", columns.is_area, "a finite number of square pixels from 0", default=None)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], 0)  # NaN stays
+    areas = records.column("area", columns.is_area, "a finite number of square pixels from 0", default=None,
+                           reads=columns.number)
     areas = np.array([np.nan if a is None else a for a in areas], np.float64)
-    check_boxes(records, boxes, owner, images, remarks)
+    outside = check_boxes(records, boxes, owner, images, remarks)
     if without := sum("iscrowd" not in record for record in records.records):
         remarks.append(f"{without} {records.kind}s have no iscrowd: 0 is taken")
     if without := int(np.isnan(areas).sum()):
         remarks.append(f"{without} {records.kind}s have no area: that of their box is taken")
         areas = np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas)
-    segmentations = read_segmentations(records, owner, images, remarks) if masks else None
-    return owner, Annotations(boxes, labels, areas, np.array(crowd) == 1, np.array(difficult) == 1, segmentations)
+    crowd, segmentations = np.array(crowd) == 1, None
+    if masks:
+        segmentations = read_segmentations(records, owner, boxes, images, remarks)
+        crowd |= np.array([isinstance(s, Rectangle) for s in segmentations], bool)
+    return (np.where(outside, -1, owner),
+            Annotations(boxes, labels, areas, crowd, np.array(difficult) == 1, segmentations))
 
 
 def check_boxes(records: Records, boxes: np.ndarray, owner: np.ndarray, images: list[ImageRecord],
-                remarks: list[str]) -> None:
-    """Note boxes [M, 4] that are wholly outside their picture, count those that are clipped or have no area."""
+                remarks: list[str]) -> np.ndarray:
+    """Note boxes [M, 4] that are wholly outside their picture, count those that are clipped or have no area.
+
+    Returns: [M] bool, those that lie just outside and are left out. A box far outside is a fault: it may belong to
+        another picture; so are many just outside, which no rounding explains.
+    """
     sides = np.array([[i.width or np.nan, i.height or np.nan] for i in images], np.float64).reshape(-1, 2)
     # [M, 2]; NaN where the box or the picture is at fault, so that every comparison there is false
     limit = np.append(sides, [[np.nan, np.nan]], axis=0)[owner]
     low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     empty = (boxes[:, 2:] == 0).any(axis=1)
-    outside = ~empty & ((low >= limit) | (high <= 0)).any(axis=1)
+    gap = np.maximum(low - limit, -high)  # [M, 2] from the picture's edge to the box, negative where they overlap
+    outside = ~empty & (gap >= 0).any(axis=1)
+    near = outside & (gap <= np.maximum(ROUNDING, NEAR * limit)).all(axis=1)
+    if 2 * near.sum() > len(boxes) or near.sum() > max(FEW, len(boxes) // 100):
+        near[:] = False
     past = ~empty & ~outside & ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
-    for row in np.flatnonzero(outside):
+    if len(boxes) and not empty.all() and (boxes[:, 2:] <= 1).all() and (limit > 2).any():
+        records.faults.append(Fault(f"{records.kind}s", "all boxes are smaller than a pixel: are they fractions of the "
+                                    "picture's size?", "Give them in pixels."))
+        outside[:] = False
+    for row in np.flatnonzero(outside & ~near):
         records.fault(row, "bbox lies outside its picture", "Correct or remove it.", boxes[row].tolist())
     for rows, what in ((empty, "boxes have no area and are left out of training"),
+                       (near, "boxes lie just outside their picture and are left out"),
                        (past, "boxes reach past their picture and are clipped in training")):
         if rows.any():
             numbers = listed([records.records[r].get("id") for r in np.flatnonzero(rows)])
             remarks.append(f"{int(rows.sum())} {what} (annotation {numbers})")
+    return near
 
 
-def read_segmentations(records: Records, owner: np.ndarray, images: list[ImageRecord], remarks: list[str]) -> list:
-    """[M] the segmentations, None at a fault."""
-    found = records.column("segmentation", lambda s: type(s) in (list, dict), "polygons or run lengths")
-    undrawn = 0
+def read_segmentations(records: Records, owner: np.ndarray, boxes: np.ndarray, images: list[ImageRecord],
+                       remarks: list[str]) -> list:
+    """[M] the segmentations, None at a fault; a `Rectangle` for an object that has a box [M, 4] alone.
+
+    Few such objects are left out of training and measurement as crowds are; many are a fault.
+    """
+    boxed = [record.get("segmentation") in (None, [], [[]]) for record in records.records]
+    if few := 2 * sum(boxed) <= len(boxed):
+        for row in np.flatnonzero(boxed):
+            records.records[row]["segmentation"] = Rectangle.of_box(boxes[row].tolist())
+        if any(boxed):
+            numbers = listed([records.records[r].get("id") for r in np.flatnonzero(boxed)])
+            remarks.append(f"{sum(boxed)} {records.kind}s have no outline, only a box: with --masks they are left out, "
+                           f"as crowds are (annotation {numbers})")
+    found = records.column("segmentation", lambda s: type(s) in (list, dict, Rectangle), "polygons or run lengths")
+    undrawn = flat = 0
     for row, segmentation in enumerate(found):
-        if segmentation is None or owner[row] < 0:
+        if segmentation is None or owner[row] < 0 or (few and boxed[row]):
             continue
         image = images[owner[row]]
         if None in (image.height, image.width):
             continue
-        if what := segmentation_fault(segmentation, image.height, image.width):
+        if type(segmentation) is list and segmentation and not any(type(p) in (list, dict) for p in segmentation):
+            found[row] = segmentation = [segmentation]
+            flat += 1
+        if type(segmentation) is list and any(type(p) is list and str in map(type, p) for p in segmentation):
+            found[row] = segmentation = [columns.numbers(p) or p for p in segmentation]
+            records.converted["segmentation"] = records.converted.get("segmentation", 0) + 1
+        if boxed[row]:
+            records.fault(row, "segmentation is empty: the object has a box only",
+                          "Draw its outline, remove it, or train without --masks.")
+        elif what := segmentation_fault(segmentation, image.height, image.width):
             records.fault(row, what, "Correct or remove it.")
         elif type(segmentation) is list:
             undrawn += sum(not drawable(p, image.height, image.width) for p in segmentation)
+    if flat:
+        remarks.append(f"{flat} segmentations are lists of numbers: each is taken as one polygon")
     if undrawn:
         remarks.append(f"{undrawn} polygons have less than three corners or lie far outside: they are not drawn")
     return found

@@ -8,6 +8,7 @@ import numpy as np
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.faults import listed
+from detr_jittor.data.masks import Rectangle
 from detr_jittor.data.panoptic import open_panoptic
 from detr_jittor.errors import DetrError
 
@@ -38,7 +39,8 @@ def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
     objects = index.objects
     count, total = int(objects.iscrowd.sum()), len(objects)
     if choice == "objects" and count:
-        index = index.with_objects(replace(objects, iscrowd=np.zeros(total, bool)))
+        boxed = [isinstance(s, Rectangle) for s in objects.segmentations or ()] or np.zeros(total, bool)
+        index = index.with_objects(replace(objects, iscrowd=np.array(boxed)))  # without an outline there is no mask
         index.remarks.append(f"{count} crowds are taken as objects")
     elif 2 * count > total:
         index.remarks.append(f"{count} of {total} objects are crowds (iscrowd 1), which are neither trained on nor "

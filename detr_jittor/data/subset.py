@@ -10,6 +10,7 @@ import numpy as np
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data.annotation_file import read_json
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.columns import whole
 from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.twin.seeding import generator
@@ -90,7 +91,7 @@ def write_split(root: Path, folder: Path, split: str, index: CocoIndex, places: 
     images.mkdir(exist_ok=True)
     content = read_json(root / "annotations" / file.name)
     ids = {index.images[place].id for place in places}
-    content["images"] = [image for image in content["images"] if image["id"] in ids]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids]
+    content["images"] = [i for i in content["images"] if i["id"] in ids or whole(i["id"]) in ids]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids or whole(a["image_id"]) in ids]
     file.write_text(json.dumps(content))
     return CocoIndex.read(file, images)

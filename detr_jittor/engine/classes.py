@@ -60,12 +60,11 @@ def by_name(file: str, known: Classes, data: CocoIndex) -> CocoIndex:
 
 def check_outputs(file: str, checkpoint: Checkpoint, data: CocoIndex, wanted: int | None) -> None:
     """Errors: DetrError if a checkpoint has another number of classes than is wanted."""
-    outputs = checkpoint.state.model.get("class_embed.weight", checkpoint.state.model.get("detr.class_embed.weight"))
-    wanted = wanted or (checkpoint.classes or data.classes).num_classes
-    if outputs is not None and len(outputs) != wanted + 1:
-        raise DetrError(f"{file}: has {len(outputs) - 1} classes, but {wanted} are wanted for {data.name}.",
-                        f"Give it its own dataset, or pass --num_classes {len(outputs) - 1} if the labels agree; to "
-                        "begin with its weights and other classes, pass --weights.")
+    count, wanted = num_classes(checkpoint), wanted or (checkpoint.classes or data.classes).num_classes
+    if count not in (None, wanted):
+        raise DetrError(f"{file}: has {count} classes, but {wanted} are wanted for {data.name}.",
+                        f"Give it its own dataset, or pass --num_classes {count} if the labels agree; to begin with "
+                        "its weights and other classes, pass --weights.")
 
 
 def listed(categories: list[int], classes: Classes) -> str:

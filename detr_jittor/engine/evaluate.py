@@ -63,7 +63,7 @@ def evaluate_split(job: Job, data: CocoIndex, loader: Loader) -> tuple[Results |
     config, stop, bad_images = job.config, job.agreement.stop, job.agreement.bad_images
     writes = config.run.output_dir and job.processes.rank == 0
     folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
-    weights, averages, evaluator = loss_weights(config.loss), Averages(), Evaluator(data, config.model.masks, folder)
+    weights, averages, evaluator = loss_weights(config), Averages(), Evaluator(data, config.model.masks, folder)
     collapse = Collapse()
     progress = Progress("evaluation", len(loader), quiet=job.processes.rank > 0)
     with job.twin.averaged(), contextlib.closing(progress):

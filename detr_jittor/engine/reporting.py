@@ -20,7 +20,7 @@ class Reporting:
 
     def __init__(self, config: Config, twin: Twin, place: Place, folder: Path | None, quiet: bool):
         self.config, self.twin, self.place, self.folder, self.quiet = config, twin, place, folder, quiet
-        self.weights = loss_weights(config.loss)
+        self.weights = loss_weights(config)
         self.log: RunLog | None = None
 
     def open(self) -> None:

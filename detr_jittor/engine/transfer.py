@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_jittor.checkpoint.architecture import classes_of, num_classes
+from detr_jittor.checkpoint.architecture import HEADS, classes_of, num_classes
 from detr_jittor.checkpoint.backbone import OPTIONAL
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes, State
 
-HEAD = ("class_embed.weight", "class_embed.bias")
+BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
+COMMON = ("backbone.", "input_proj.", "transformer.encoder.")  # what detectors of both kinds have
+HEAD_ROOMS = tuple(f"{prefix}{name}." for name in HEADS for prefix in ("", "detr."))
 MASK_ROOMS = ("bbox_attention.", "mask_head.")
 SHOWN = 12  # names of classes listed of each kind
 
@@ -40,14 +42,23 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     remarks = []
     if rooms:
         remarks.append(f"{' and '.join(rooms)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
-    if not all(name in given for name in HEAD):
+    head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
+    of_head = f"{head}.weight", f"{head}.bias"
+    if (BOX in given) != (BOX in own):
+        remarks.append(other_decoder(state, own))
+    elif not all(name in given for name in of_head):
         remarks.append("class head: not in the file, starts anew")
-        state |= {prefix + name: own[prefix + name] for name in HEAD}
+        state = {name: value for name, value in state.items() if not name.startswith(HEAD_ROOMS)}
+        state |= {prefix + name: own[prefix + name] for name in of_head}
+        remarks += fitted_labels(state, own)
     else:
-        kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, len(own[prefix + HEAD[0]]) - 1)
-        remarks.append(remark)
-        for name in HEAD if kept is not None else ():
-            state[prefix + name] = with_rows(own[prefix + name], given[name], kept)
+        after = len(own[prefix + of_head[0]]) - HEADS[head]
+        kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, after, HEADS[head] > 0)
+        remarks += [remark, *fitted_labels(state, own)]
+        for name in (*of_head, LABELS) if kept is not None else ():
+            if name in given and prefix + name in own:
+                rows = {k: v for k, v in kept.items() if k < after or name != LABELS}
+                state[prefix + name] = with_rows(own[prefix + name], given[name], rows)
     loaded = sum(name in state and state[name] is not value and state[name].shape == value.shape
                  for name, value in own.items())
     if not loaded:
@@ -58,11 +69,34 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     return State(state, {}), [f"{Path(file).name}: {loaded} of {len(own)} arrays are taken over", *remarks]
 
 
+def other_decoder(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> str:
+    """Fit the weights of a detector with the other kind of decoder: of what stands behind the encoder only arrays of
+    the same name and shape are kept. Returns: what starts anew, in words."""
+    for name in [n for n in state if not n.removeprefix("detr.").startswith(COMMON)]:
+        if name not in own or state[name].shape != own[name].shape or name.startswith(HEAD_ROOMS):
+            del state[name]
+    anew = {n: v for n, v in own.items() if n not in state and not n.removeprefix("detr.").startswith(COMMON)}
+    state.update(anew)
+    parts = sorted({".".join(name.split(".")[:2 if name.startswith("transformer.") else 1]) for name in anew})
+    return f"another decoder: {len(anew)} arrays start anew, of {', '.join(parts)}"
+
+
+def fitted_labels(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:
+    """The labels that noisy copies show are there only where there are copies. Returns: what happens to them."""
+    if (LABELS in state) == (LABELS in own):
+        return []
+    if LABELS in own:
+        state[LABELS] = own[LABELS]
+        return [f"{LABELS}: starts anew"]
+    del state[LABELS]
+    return [f"{LABELS}: left out, as --denoising is 0"]
+
+
 def own_name(name: str, prefix: str) -> str:
     return name if name.startswith(MASK_ROOMS) else prefix + name
 
 
-def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: int):
+def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: int, no_object: bool):
     """({row of the new head: row of the old one}, what happens to the head); None if the head stays as it is.
 
     Classes match by their names, without regard to case.
@@ -74,12 +108,13 @@ def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: 
     if before == after and all(kept.get(label) == label for label in classes.labels):
         return None, f"class head: kept, the {before} classes are the same"
     new = [name for name, label in zip(classes.names, classes.labels) if label not in kept]
-    parts = ["\"no object\" kept"]
+    parts = ["\"no object\" kept"] * no_object
     if kept:
         parts.append(f"{len(kept)} kept by name ({shown([classes.name_of()[label] for label in kept])})")
     if new:
         parts.append(f"{len(new)} start anew ({shown(new)})")
-    return {**kept, after: before}, f"class head: replaced, {before} → {after} classes; {', '.join(parts)}"
+    besides = {after: before} if no_object else {}
+    return {**kept, **besides}, f"class head: replaced, {before} → {after} classes; {', '.join(parts)}"
 
 
 def with_rows(own: np.ndarray, given: np.ndarray, kept: dict[int, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from hotcoco.panoptic import PanopticEval
 
-from detr_jittor.data.annotation_file import read_json
+from detr_jittor.data.panoptic import read_truth
 from detr_jittor.data.segments import Segment, segment_ids, segment_masks, write_segments
 from detr_jittor.errors import DetrError, visible, writing
 from detr_jittor.evaluate.summary import defined, number
@@ -86,7 +86,7 @@ class PanopticEvaluator:
         self.folder = Path(folder)
         with writing(f"{self.folder}: segments"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self.truth = read_json(self.annotation_file)
+        self.truth = read_truth(self.annotation_file)
         self.records: dict[int, dict] = {}
 
     def add(self, image_id: int, segments: np.ndarray, category_of: dict[int, int]) -> None:

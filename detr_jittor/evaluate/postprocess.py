@@ -1,18 +1,22 @@
 """From the model's outputs to detections in a picture's own pixels. B batch, Q queries, C classes, N detections."""
 
 import numpy as np
+from scipy.special import expit
 
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.segmentation import instance_masks, padded_size
 from detr_jittor.twin import boxes
 from detr_jittor.types import Detections, Outputs, Target
 
+MOST = 100  # detections of a picture where a query can have several
+
 
 def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 0.0) -> list[Detections]:
-    """One detection a query, the best first, as the reference code's PostProcess has it.
+    """The detections of each picture, the best first.
 
-    A query's score is its largest probability among the classes without "no object" (not the best of all
-    queries × classes: one query gives one detection).
+    One a query, as the reference code's PostProcess has it: its score is the query's largest probability among the
+    classes without "no object". Where each class has a probability of its own, the best `MOST` of queries × classes
+    (Deformable DETR, arXiv 2010.04159).
 
     Args:
         outputs: the last decoder layer's, B pictures.
@@ -23,21 +27,35 @@ def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 
     """
     if not (np.isfinite(outputs.logits).all() and np.isfinite(outputs.boxes).all()):
         raise DetrError("the model's outputs are not finite.", "Its weights have diverged; take an earlier checkpoint.")
-    probability = softmax(outputs.logits)[..., :-1]  # [B, Q, C]
-    labels, scores = probability.argmax(axis=-1), probability.max(axis=-1)  # [B, Q]
     corners = boxes.cxcywh_to_xyxy(outputs.boxes)  # [B, Q, 4]
+    choose = best_of_all if outputs.each else best_of_each
     found = []
     for b, target in enumerate(targets):
-        order = np.argsort(-scores[b], kind="stable")  # [Q]
-        order = order[scores[b][order] >= smallest_score]  # [N]
+        queries, labels, scores = choose(outputs.logits[b])
+        wanted = scores >= smallest_score
+        queries, labels, scores = queries[wanted], labels[wanted], scores[wanted]  # [N]
         height, width = target.orig_size
-        pixels = corners[b][order] * np.array([width, height, width, height], np.float32)  # [N, 4]
+        pixels = corners[b][queries] * np.array([width, height, width, height], np.float32)  # [N, 4]
         masks = None
         if outputs.masks is not None:
-            masks = instance_masks(outputs.masks[b][order], padded_size(targets), target)
-        found.append(Detections(target.image_id, scores[b][order], labels[b][order].astype(np.int64), pixels, masks,
-                                order))
+            masks = instance_masks(outputs.masks[b][queries], padded_size(targets), target)
+        found.append(Detections(target.image_id, scores, labels.astype(np.int64), pixels, masks, queries))
     return found
+
+
+def best_of_each(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[Q, C + 1] → query, label and score [Q] of each query's best class, the best first"""
+    probability = softmax(logits)[..., :-1]  # [Q, C]
+    labels, scores = probability.argmax(axis=-1), probability.max(axis=-1)  # [Q]
+    order = np.argsort(-scores, kind="stable")
+    return order, labels[order], scores[order]
+
+
+def best_of_all(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[Q, C] → query, label and score [N] of the best queries × classes, the best first"""
+    order = np.argsort(-logits.ravel(), kind="stable")[:MOST]
+    queries, labels = np.divmod(order, logits.shape[1])
+    return queries, labels, expit(logits.ravel()[order])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from detr_jittor.config.options import OptimConfig
-from detr_jittor.jt import backbone, kernels, segmentation, transformer
+from detr_jittor.jt import backbone, box_decoder, kernels, segmentation, transformer
 from detr_jittor.jt.dropout import Dropout, seed_dropout
 from detr_jittor.jt.layers import Linear, set_training
 from detr_jittor.jt.optim import Optimizer
@@ -17,6 +17,8 @@ from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, some_queries
 from detr_jittor.types import Batch
+
+MLPS = ("bbox_embed", "box_delta", "box_position", "query_scale")  # of linear layers in a row
 
 
 def version() -> str:
@@ -50,6 +52,8 @@ def recording(model) -> Iterator[Recorder]:
              lambda y, x, conv, norm, *_, **__: recorder.put(recorder.path_of[id(norm)], kernels.leave(y))),
             (backbone, "shrink_mask", lambda y, *_: recorder.put("backbone.mask", y)),
             (transformer, "attention", lambda y, *inputs: put_attention(recorder, y, *inputs)),
+            (box_decoder, "sampled_attention",
+             lambda y, *inputs: put_samples(recorder, y, *inputs)),
             (transformer.FeedForward, "feed_forward",
              lambda y, layer, x: recorder.put(f"{recorder.path_of[id(layer)]}.feed_forward", y)),
         ):
@@ -59,13 +63,21 @@ def recording(model) -> Iterator[Recorder]:
 
 def is_recorded(path: str, module) -> bool:
     """Not the layers inside fused steps, which have no output of their own, and dropout."""
-    inside = path.startswith(("backbone.0", "bbox_embed.layers.")) or path.endswith(("linear1", "linear2"))
+    inside = path.startswith("backbone.0") or path.endswith(("linear1", "linear2")) or any(
+        f"{mlp}.layers." in path for mlp in MLPS)
     return path not in ("", "backbone") and not inside and not isinstance(module, Dropout)
 
 
 def put_attention(recorder: Recorder, output, q, k, v, mask, nheads: int, dropout) -> None:
     path = recorder.path_of[id(dropout)].removesuffix(".dropout")
     for name, value in (("q", q), ("k", k), ("v", v), ("heads", output)):
+        recorder.put(f"{path}.{name}", value)
+
+
+def put_samples(recorder: Recorder, output, content, place, maps, boxes, extent, dropout) -> None:
+    path = recorder.path_of[id(dropout)].removesuffix(".dropout")
+    for name, value in (("content", content), ("place", place), ("maps", maps), ("boxes", boxes), ("extent", extent),
+                        ("samples", output)):
         recorder.put(f"{path}.{name}", value)
 
 
@@ -103,7 +115,13 @@ def losses(twin: JittorTwin, batch: Batch, indices) -> dict[str, float]:
     """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
     prepare(twin, None)
     with jt.no_grad():
-        return twin.log(*twin.losses(twin.forward(batch), batch, indices))
+        return twin.log(*losses_of(twin, batch, indices))
+
+
+def losses_of(twin: JittorTwin, batch: Batch, indices) -> tuple:
+    """What `twin.losses` gives for a given assignment."""
+    noisy = twin.copies(batch)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
 
 
 def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
@@ -114,7 +132,7 @@ def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) ->
     prepare(twin, seed)
     with taking_sides(sides) as kinks:
         twin.zero_grad()
-        twin.backward(twin.losses(twin.forward(batch), batch, indices)[2])
+        twin.backward(losses_of(twin, batch, indices)[2])
         found = {n: numpy(g) for n, g in zip(twin.trained, twin.optimizer.added)}
         kinks.sides = [np.packbits(numpy(side)) for side in kinks.sides]
     twin.zero_grad()

@@ -96,7 +96,7 @@ class Criterion:
         wanted.reshape(-1)[pairs] = labels[matched]
         others = class_weight(rest, logits.shape[2], self.config.eos_coef)
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted, others, processes),
+            "loss_ce": self.loss_labels(logits, wanted, others, num_boxes, processes),
             **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes),
             "cardinality_error": self.cardinality_error(logits, sizes) * share([1] * len(sizes), [1] * len(rest)),
         }
@@ -109,11 +109,11 @@ class Criterion:
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
 
-    def loss_labels(self, logits, wanted: np.ndarray, others: float, processes: Processes):
+    def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
 
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query, others: the sum of the weights of queries
-            that are not in this batch. Returns: [L]
+            that are not in this batch, num_boxes: not used here, but by other class losses. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
         # In float64: an error here would be one of every gradient

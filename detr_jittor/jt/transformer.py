@@ -24,12 +24,19 @@ class MultiheadAttention(nn.Module):
 
     def execute(self, query, key, value, key_padding_mask=None):
         """[B, Lq, D], [B, Lk, D], [B, Lk, D] and [B, Lk] bool, true where a key is ignored → [B, Lq, D]"""
-        q, k, v = kernels.projections(query, key, value, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = self.project(query, key, value)
         return self.out_proj(attention(q, k, v, key_padding_mask, self.nheads, self.dropout))
+
+    def project(self, query, key, value):
+        """[B, L, D] each → [B, L, D] each"""
+        return kernels.projections(query, key, value, self.in_proj_weight, self.in_proj_bias)
 
 
 def attention(q, k, v, key_padding_mask, nheads: int, dropout: Dropout):
-    """Scaled dot-product attention on projected queries, keys and values: [B, Lq, D] → [B, Lq, D]"""
+    """Scaled dot-product attention on projected queries, keys and values: [B, Lq, D] → [B, Lq, D]
+
+    Queries and keys may have another width than the values, which is that of the result.
+    """
     return kernels.attention(q, k, v, key_padding_mask, nheads, dropout.rate(), dropout.key)
 
 

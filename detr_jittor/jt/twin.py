@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np
 
 from detr_jittor.config.options import Config
-from detr_jittor.jt import backbone, kernels, transformer
+from detr_jittor.jt import backbone, box_decoder, kernels, transformer
 from detr_jittor.jt.average import Average
-from detr_jittor.jt.criterion import Criterion
+from detr_jittor.jt.box_criterion import criterion_of
+from detr_jittor.jt.box_detr import BoxDETR
 from detr_jittor.jt.detr import DETR
 from detr_jittor.jt.dropout import seed_dropout
 from detr_jittor.jt.layers import set_training
@@ -15,12 +16,12 @@ from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
-from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.base import BaseTwin
+from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.twin.recorder import listening
-from detr_jittor.twin.schedule import average_decay
 from detr_jittor.twin.statedict import check_state
 from detr_jittor.types import Attention, Batch, Outputs, State
 
@@ -38,8 +39,9 @@ class JittorTwin(BaseTwin):
         self.processes = processes
         self.device = choose_device(config.run.device)
         self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
-        self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes)
-        self.criterion = Criterion(config.loss, num_classes)
+        kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
+        self.model = kind(config.model, num_classes)
+        self.criterion = criterion_of(config.model, config.loss, num_classes)
         self.first_layer = -1 if config.loss.no_aux_loss else 0  # of those with losses
         weights = self.model.state_dict()
         self.trained = {n: p for n, p in weights.items() if is_trained(n, config)}
@@ -68,39 +70,21 @@ class JittorTwin(BaseTwin):
             for statistic, mean in zip(own, self.processes.average(own)):
                 statistic.update(mean.detach()).stop_grad()
 
-    def forward(self, batch: Batch):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
-        return self.model(jt.array(batch.images), jt.array(batch.mask))
+    def forward(self, batch: Batch, *noisy: Noisy):
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any
 
-    def match(self, outputs, batch: Batch) -> list:
-        """The assignment of every decoder layer that has losses."""
-        logits, boxes = (x[self.first_layer:] for x in outputs[:2])
-        return self.criterion.match(logits, boxes, batch.targets)
+        Args: noisy: copies that stand behind the queries.
+        """
+        return self.model(jt.array(batch.images), jt.array(batch.mask), *noisy)
 
-    def losses(self, outputs, batch: Batch, indices: list, rest=(), processes: Processes = ALONE):
+    def losses(self, outputs, batch: Batch, indices: list, rest=(), processes: Processes = ALONE, noisy=()):
         """(names, values, weighted sum) of one batch, with gradients; rest, processes as the criterion's"""
         logits, boxes, *seen = outputs
         masks_of = partial(self.model.masks, *seen) if seen else None
         names, values, _ = self.criterion(logits[self.first_layer:], boxes[self.first_layer:], batch.targets, indices,
-                                          masks_of, rest, processes)
+                                          masks_of, rest, processes, *noisy)
         weights = jt.array(self.criterion.weights(names))
         return names, values, (values * weights).sum()
-
-    def zero_grad(self) -> None:
-        """Drop what a step that failed has left."""
-        self.optimizer.zero_grad()
-
-    def backward(self, loss) -> None:
-        """Add the gradients of the loss of a step, or of a part of it."""
-        self.optimizer.backward(loss)
-
-    def update(self, lr_factor: float) -> float:
-        """One step of the optimizer, and of what follows the weights. Returns: the gradients' norm before clipping."""
-        norm = self.optimizer.step(lr_factor)
-        self.average_statistics()
-        if self.average and np.isfinite(norm):
-            self.average.update(average_decay(self.optimizer.steps))
-        return norm
 
     def log(self, names, values, loss) -> dict[str, float]:
         fetched = jt.concat([loss.reshape(1), values]).numpy().tolist()  # one fetch a step
@@ -108,12 +92,17 @@ class JittorTwin(BaseTwin):
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """See `contract.Twin.attend`."""
-        calls, paddings = [], []
+        calls, sampled, paddings = [], [], []
         with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(box_decoder, "sampled_attention", lambda _, *inputs: sampled.append(inputs[:5])),
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
-        pairs = [(q.numpy(), k.numpy()) for q, k in calls]
-        return outputs, attention_of(pairs, paddings[0].numpy(), self.config.model)
+        pairs, padding = [(q.numpy(), k.numpy()) for q, k in calls], paddings[0].numpy()
+        if not sampled:
+            return outputs, attention_of(pairs, padding, self.config.model)
+        content, place, maps, boxes, extent = sampled[-1]
+        samples = [x.numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
 
     def state(self) -> State:
         """See `contract.Twin.state`."""

@@ -26,7 +26,8 @@ TRIALS = ((1, 75, 133), (2, 128, 96))  # B, H, W of the pictures with which a ne
 def export(predictor: Predictor, path: Path) -> float:
     """Write the model of a predictor of the PyTorch twin as an ONNX file.
 
-    The file's metadata say how pictures are prepared (mean, std, min_size, max_size) and the labels' names.
+    The file's metadata say how pictures are prepared (mean, std, min_size, max_size), the labels' names, and whether
+    each class has a probability of its own, the sigmoid of its logit (each).
 
     Returns: the largest difference between ONNX Runtime's outputs and the twin's, on pictures of noise.
 
@@ -51,7 +52,8 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     """What the file says of itself, as JSON: names by label (labels without a category are absent), and the scaling."""
     recipe = predictor.recipe
     values = {"names": predictor.classes.name_of(), "mean": [round(v, 3) for v in MEAN.tolist()],
-              "std": [round(v, 3) for v in STD.tolist()], "min_size": recipe.min_size, "max_size": recipe.max_size}
+              "std": [round(v, 3) for v in STD.tolist()], "min_size": recipe.min_size, "max_size": recipe.max_size,
+              "each": predictor.twin.config.model.has_focal}
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
@@ -62,7 +64,9 @@ def session(model: str | bytes):
 
 def predict(onnx_session, batch: Batch) -> Outputs:
     """What the file says of a batch."""
-    return Outputs(*onnx_session.run(None, {"images": batch.images, "mask": batch.mask}))
+    outputs = Outputs(*onnx_session.run(None, {"images": batch.images, "mask": batch.mask}))
+    outputs.each = json.loads(onnx_session.get_modelmeta().custom_metadata_map.get("each", "false"))
+    return outputs
 
 
 def disagreement(onnx_session, twin, batch: Batch) -> float:

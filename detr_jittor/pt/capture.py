@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from detr_jittor.config.options import OptimConfig
-from detr_jittor.pt import backbone, transformer
+from detr_jittor.pt import backbone, box_decoder, transformer
 from detr_jittor.pt.dropout import Dropout, seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.twin import PyTorchTwin
 from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
 from detr_jittor.types import Batch
+
+MLPS = ("bbox_embed", "box_delta", "box_position", "query_scale")  # of linear layers in a row
 
 
 def version() -> str:
@@ -48,6 +50,8 @@ def recording(model) -> Iterator[Recorder]:
             (backbone, "conv_norm", lambda y, x, conv, norm, *_, **__: recorder.put(recorder.path_of[id(norm)], y)),
             (backbone, "shrink_mask", lambda y, *_: recorder.put("backbone.mask", y)),
             (transformer, "attention", lambda y, *inputs: put_attention(recorder, y, *inputs)),
+            (box_decoder, "sampled_attention",
+             lambda y, *inputs: put_samples(recorder, y, *inputs)),
             (transformer.FeedForward, "feed_forward",
              lambda y, layer, x: recorder.put(f"{recorder.path_of[id(layer)]}.feed_forward", y)),
         ):
@@ -57,13 +61,21 @@ def recording(model) -> Iterator[Recorder]:
 
 def is_recorded(path: str, module) -> bool:
     """Not what the Jittor twin has no output for: the layers inside fused steps, and dropout."""
-    inside = path.startswith(("backbone.0", "bbox_embed.layers.")) or path.endswith(("linear1", "linear2"))
+    inside = path.startswith("backbone.0") or path.endswith(("linear1", "linear2")) or any(
+        f"{mlp}.layers." in path for mlp in MLPS)
     return path not in ("", "backbone") and not inside and not isinstance(module, Dropout)
 
 
 def put_attention(recorder: Recorder, output, q, k, v, mask, nheads: int, dropout) -> None:
     path = recorder.path_of[id(dropout)].removesuffix(".dropout")
     for name, value in (("q", q), ("k", k), ("v", v), ("heads", output)):
+        recorder.put(f"{path}.{name}", value)
+
+
+def put_samples(recorder: Recorder, output, content, place, maps, boxes, extent, dropout) -> None:
+    path = recorder.path_of[id(dropout)].removesuffix(".dropout")
+    for name, value in (("content", content), ("place", place), ("maps", maps), ("boxes", boxes), ("extent", extent),
+                        ("samples", output)):
         recorder.put(f"{path}.{name}", value)
 
 
@@ -100,7 +112,13 @@ def matching(twin: PyTorchTwin, batch: Batch, seed: int | None) -> tuple[np.ndar
 def losses(twin: PyTorchTwin, batch: Batch, indices) -> dict[str, float]:
     """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
     prepare(twin, None)
-    return twin.log(*twin.losses(twin.forward(batch), batch, indices))
+    return twin.log(*losses_of(twin, batch, indices))
+
+
+def losses_of(twin: PyTorchTwin, batch: Batch, indices) -> tuple:
+    """What `twin.losses` gives for a given assignment."""
+    noisy = twin.copies(batch)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
 
 
 def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
@@ -112,7 +130,7 @@ def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -
     prepare(twin, seed)
     twin.zero_grad()
     with taking_sides(sides) as kinks:
-        twin.backward(twin.losses(twin.forward(batch), batch, indices)[2])
+        twin.backward(losses_of(twin, batch, indices)[2])
     return Gradients({n: numpy(p.grad) for n, p in twin.trained.items()}, kinks)
 
 

@@ -24,14 +24,21 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, query, key, value, key_padding_mask=None):
         """[B, Lq, D], [B, Lk, D], [B, Lk, D] and [B, Lk] bool, true where a key is ignored → [B, Lq, D]"""
+        q, k, v = self.project(query, key, value)
+        return self.out_proj(attention(q, k, v, key_padding_mask, self.nheads, self.dropout))
+
+    def project(self, query, key, value):
+        """[B, L, D] each → [B, L, D] each"""
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
-        return self.out_proj(attention(q, k, v, key_padding_mask, self.nheads, self.dropout))
+        return [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
 
 
 def attention(q, k, v, key_padding_mask, nheads: int, dropout: Dropout):
-    """Scaled dot-product attention on projected queries, keys and values: [B, Lq, D] → [B, Lq, D]"""
+    """Scaled dot-product attention on projected queries, keys and values: [B, Lq, D] → [B, Lq, D]
+
+    Queries and keys may have another width than the values, which is that of the result.
+    """
     q, k, v = (x.unflatten(2, (nheads, -1)).transpose(1, 2) for x in (q, k, v))  # [B, heads, L, D / heads]
     keep = None if key_padding_mask is None else ~key_padding_mask[:, None, None, :]  # [B, 1, 1, Lk]
     if dropout.key is None or not dropout.training or dropout.p == 0:

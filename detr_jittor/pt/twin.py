@@ -6,20 +6,21 @@ import numpy as np
 import torch
 
 from detr_jittor.config.options import Config
-from detr_jittor.pt import backbone, transformer
+from detr_jittor.pt import backbone, box_decoder, transformer
 from detr_jittor.pt.average import Average
-from detr_jittor.pt.criterion import Criterion
+from detr_jittor.pt.box_criterion import criterion_of
+from detr_jittor.pt.box_detr import BoxDETR
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
-from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.base import BaseTwin
+from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.twin.recorder import listening
-from detr_jittor.twin.schedule import average_decay
 from detr_jittor.twin.statedict import check_state
 from detr_jittor.types import Attention, Batch, Outputs, State
 
@@ -39,8 +40,9 @@ class PyTorchTwin(BaseTwin):
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
         torch.manual_seed(config.run.seed)
-        self.model = (DETRsegm if config.model.masks else DETR)(config.model, num_classes).to(self.device)
-        self.criterion = Criterion(config.loss, num_classes)
+        kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
+        self.model = kind(config.model, num_classes).to(self.device)
+        self.criterion = criterion_of(config.model, config.loss, num_classes)
         self.first_layer = -1 if config.loss.no_aux_loss else 0  # of those with losses
         self.trained = {n: p for n, p in self.model.named_parameters() if is_trained(n, config)}
         for name, parameter in self.model.named_parameters():
@@ -70,55 +72,42 @@ class PyTorchTwin(BaseTwin):
             for statistic, mean in zip(own, self.processes.average(own)):
                 statistic.copy_(mean)
 
-    def forward(self, batch: Batch):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any"""
+    def forward(self, batch: Batch, *noisy: Noisy):
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any
+
+        Args: noisy: copies that stand behind the queries.
+        """
         dtype = next(self.model.parameters()).dtype
         images = torch.as_tensor(batch.images, dtype=dtype, device=self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device))
+            logits, boxes, *seen = self.model(images, torch.as_tensor(batch.mask, device=self.device), *noisy)
         return logits.to(dtype), boxes.to(dtype), *seen
 
-    def match(self, outputs, batch: Batch) -> list:
-        """The assignment of every decoder layer that has losses."""
-        logits, boxes = (x[self.first_layer:] for x in outputs[:2])
-        return self.criterion.match(logits, boxes, batch.targets)
-
-    def losses(self, outputs, batch: Batch, indices: list, rest=(), processes: Processes = ALONE):
+    def losses(self, outputs, batch: Batch, indices: list, rest=(), processes: Processes = ALONE, noisy=()):
         """(names, values, weighted sum) of one batch, with gradients; rest, processes as the criterion's"""
         logits, boxes, *seen = outputs
         masks_of = partial(self.model.masks, *seen) if seen else None
         names, values, _ = self.criterion(logits[self.first_layer:], boxes[self.first_layer:], batch.targets, indices,
-                                          masks_of, rest, processes)
+                                          masks_of, rest, processes, *noisy)
         weights = torch.as_tensor(self.criterion.weights(names), dtype=values.dtype, device=self.device)
         return names, values, (values * weights).sum()
-
-    def zero_grad(self) -> None:
-        """Drop what a step that failed has left."""
-        self.optimizer.zero_grad()
-
-    def backward(self, loss) -> None:
-        """Add the gradients of the loss of a step, or of a part of it."""
-        self.optimizer.backward(loss)
-
-    def update(self, lr_factor: float) -> float:
-        """One step of the optimizer, and of what follows the weights. Returns: the gradients' norm before clipping."""
-        norm = self.optimizer.step(lr_factor)
-        self.average_statistics()
-        if self.average and np.isfinite(norm):
-            self.average.update(average_decay(self.optimizer.steps))
-        return norm
 
     def log(self, names, values, loss) -> dict[str, float]:
         return {"loss": loss.item(), **dict(zip(names, values.tolist()))}
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """See `contract.Twin.attend`."""
-        calls, paddings = [], []
+        calls, sampled, paddings = [], [], []
         with (listening(transformer, "attention", lambda _, q, k, *rest: calls.append((q, k))),
+              listening(box_decoder, "sampled_attention", lambda _, *inputs: sampled.append(inputs[:5])),
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
-        pairs = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls]
-        return outputs, attention_of(pairs, paddings[0].cpu().numpy(), self.config.model)
+        pairs, padding = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls], paddings[0].cpu().numpy()
+        if not sampled:
+            return outputs, attention_of(pairs, padding, self.config.model)
+        content, place, maps, boxes, extent = sampled[-1]
+        samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
 
     def state(self) -> State:
         """See `contract.Twin.state`."""

@@ -103,6 +103,24 @@ def focal(logits: np.ndarray, targets: np.ndarray, divisor: float, alpha: float 
     return float((-weight * log_pt).mean(axis=1).sum() / divisor)
 
 
+def focal_classes(logits: np.ndarray, classes: np.ndarray, divisor: float, alpha: float = 0.25,
+                  gamma: float = 2.0) -> float:
+    """The focal class loss: the sum over queries and classes, each class by itself, / divisor.
+
+    Args:
+        logits: [B, Q, C]. classes: [B, Q], C for none.
+    """
+    kinds = logits.shape[-1]
+    truth = np.asarray(classes)[..., None] == np.arange(kinds)  # [B, Q, C]
+    return focal(logits.reshape(-1, 1), truth.reshape(-1, 1), divisor, alpha, gamma)
+
+
+def focal_cardinality_error(logits: np.ndarray, sizes: list[int]) -> float:
+    """Mean over pictures of |queries with a class above one half − number of objects|: [B, Q, C] and T of each"""
+    found = [sum(int(query.max() > 0) for query in picture) for picture in logits]
+    return sum(abs(f - size) for f, size in zip(found, sizes)) / len(sizes)
+
+
 def dice(logits: np.ndarray, targets: np.ndarray, divisor: float) -> float:
     """The dice loss (arXiv 1606.04797, here with sums, not squares, and 1 added above and below), / divisor.
 

@@ -6,6 +6,7 @@ B batch, Q object queries, S = h·w places of the feature map, D width, n attent
 import numpy as np
 
 from detr_jittor.config.options import ModelConfig
+from detr_jittor.reference import sampling
 from detr_jittor.types import Attention
 
 
@@ -23,6 +24,26 @@ def attention_of(calls: list[tuple[np.ndarray, np.ndarray]], padding: np.ndarray
         encoder = weights(*calls[config.enc_layers - 1], hidden, config.nheads).reshape(b, h, w, h, w)
     decoder = weights(*calls[-1], hidden, config.nheads).reshape(b, -1, h, w)
     return Attention(decoder, encoder, stride=16 if config.dilation or config.backbone_stages == 3 else 32)
+
+
+def attention_of_boxes(calls: list[tuple[np.ndarray, np.ndarray]], samples: list[np.ndarray], padding: np.ndarray,
+                       config: ModelConfig) -> Attention:
+    """The same where the last decoder layer looks at samples: their weights, spread over the places.
+
+    Args:
+        samples: content, place, boxes, extent and maps, as `sampled_attention` was called with them.
+    """
+    found = attention_of(calls, padding, config)
+    content, place, boxes, extent, *maps = samples
+    _, weights = sampling.sampled_attention(content, place, maps, boxes, extent)
+    weights = weights.mean(2).sum(2)  # [B, Q, P·P]
+    b, h, w = padding.shape
+    decoder = np.zeros((b, boxes.shape[1], h, w), np.float32)
+    for i, j in np.ndindex(decoder.shape[:2]):
+        for weight, taps in zip(weights[i, j], sampling.bin_taps(boxes[i, j], extent[i], h, w)):
+            for row, column, share in taps:
+                decoder[i, j, row, column] += weight * share
+    return Attention(decoder, found.encoder, found.stride)
 
 
 def weights(q: np.ndarray, k: np.ndarray, hidden: np.ndarray, nheads: int) -> np.ndarray:

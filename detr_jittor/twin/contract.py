@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from detr_jittor.config.options import Config, RunConfig
+from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Assignment, Attention, Batch, Outputs, State
 
@@ -98,18 +99,21 @@ class StepParts(Protocol):
     def seed_dropout(self, key: int) -> None:
         """The key from which the next dropout masks are made."""
 
-    def forward(self, batch: Batch) -> Forward:
-        """What the model says of a batch."""
+    def copies(self, batch: Batch) -> tuple[Noisy, ...]:
+        """The noisy copies of a batch's objects that stand beside the queries in the next step, if there are some."""
+
+    def forward(self, batch: Batch, *noisy: Noisy) -> Forward:
+        """What the model says of a batch, and of the noisy copies behind its queries."""
 
     def match(self, outputs: Forward, batch: Batch) -> list[list[Assignment]]:
         """The assignment of every decoder layer that has losses, and of every picture."""
 
     def losses(self, outputs: Forward, batch: Batch, indices: list[list[Assignment]], rest: Sequence[int] = (),
-               processes: Processes = ALONE) -> tuple[list[str], Any, Any]:
+               processes: Processes = ALONE, noisy: Sequence[Noisy] = ()) -> tuple[list[str], Any, Any]:
         """(names of the loss terms, their values in one vector, the weighted sum), with gradients.
 
         Args:
-            rest, processes: as the criterion's.
+            rest, processes: as the criterion's; noisy: the copies in the outputs.
         """
 
     def backward(self, loss: Any) -> None:

@@ -51,6 +51,23 @@ def is_averaged(name: str, config: Config) -> bool:
     return statistics or is_trained(name, config)
 
 
+def box_logits(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """[Q, 4] boxes all over the picture, a fifth as high and wide, as logits"""
+    boxes = np.concatenate([rng.uniform(0.01, 0.99, (shape[0], 2)), np.full((shape[0], 2), 0.2)], axis=1)
+    return np.log(boxes / (1 - boxes))
+
+
+# What of the box decoder starts otherwise than DETR's layers
+BOX_DECODER = {
+    "query_box.weight": box_logits,
+    "query_content.weight": lambda rng, shape: rng.normal(0, 0.02, shape),
+    "label_embed.weight": lambda rng, shape: rng.normal(0, 0.02, shape),
+    "class_score.bias": lambda rng, shape: np.full(shape, -np.log(99)),  # one in a hundred is an object (focal loss)
+    "box_delta.layers.2.weight": lambda rng, shape: np.zeros(shape),  # no box moves at first
+    "box_delta.layers.2.bias": lambda rng, shape: np.zeros(shape),
+}
+
+
 def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]], seed: int) -> np.ndarray:
     """The start value of one weight, float32, as the reference code initialises it.
 
@@ -67,6 +84,8 @@ def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int
         return rng.random(shape, np.float32)
     if "query_embed" in name:
         return rng.standard_normal(shape, np.float32)
+    if name in BOX_DECODER:
+        return BOX_DECODER[name](rng, shape).astype(np.float32)
     if "mask_head" in name:  # kaiming uniform, a = 1
         bound = 0.0 if bias else np.sqrt(3 / np.prod(shape[1:]))
     elif "in_proj_bias" in name or "out_proj.bias" in name or (bias and "bbox_attention" in name):

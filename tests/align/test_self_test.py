@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detr_jittor.align import selftest
+from detr_jittor.align.box_faults import BOX_FAULTS
 from detr_jittor.align.faults import FAULTS
 from detr_jittor.align.plant import PACKAGE, Fault
 from detr_jittor.align.stages import STAGES
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", FAULTS + BOX_FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_fits_its_source_and_changes_it(fault):
     source = (PACKAGE / fault.file).read_text(encoding="utf-8")
     changed = fault.apply(source)
@@ -30,6 +31,8 @@ def test_a_fault_fits_its_source_and_changes_it(fault):
 def test_there_are_faults_for_every_stage_that_computes():
     assert len(FAULTS) == len({fault.name for fault in FAULTS}) >= 20
     assert {fault.stage for fault in FAULTS} == set(STAGES) - {"environment"}
+    assert len(BOX_FAULTS) == len({fault.name for fault in BOX_FAULTS}) >= 10
+    assert all(fault.decoder == "box" for fault in BOX_FAULTS)
 
 
 def test_a_fault_that_no_longer_fits_is_an_error():
@@ -41,6 +44,12 @@ def test_some_faults_are_caught_and_a_sound_twin_passes(capsys):
     faults = tuple(fault for fault in FAULTS if fault.name in IN_A_TEST)
     assert selftest.run(faults=faults, seeds=1) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "3 of 3 faults caught, 0 false alarms"
+
+
+def test_a_fault_of_the_box_decoder_is_caught_and_its_sound_twin_passes(capsys):
+    faults = tuple(fault for fault in BOX_FAULTS if fault.name == "queries that see the denoising part")
+    assert selftest.run(faults=faults, seeds=1) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 faults caught, 0 false alarms"
 
 
 def test_a_fault_that_does_nothing_is_missed(capsys):

@@ -10,7 +10,7 @@ from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
-from detr_jittor.config.check import check
+from detr_jittor.config.check import LARGEST, check
 from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.engine.start import FROZEN, RESUME
 from detr_jittor.errors import DetrError
@@ -32,6 +32,8 @@ ADDED = {
     "augmentation": "full", "max_bad_images": 10, "save_every_steps": 0, "eval_every": 1, "eval_train": 0,
     "dropout_masks": "native", "precision": "float32", "plain": False, "weights": "", "lr_schedule": "step",
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore",
+    "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
+    "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
 }
 
 
@@ -52,7 +54,7 @@ def test_each_option_reaches_its_setting():
         if kind is bool:
             value, arguments = True, (f"--{name}",)
         else:
-            values = field.metadata["choices"] or {int: [7], float: [0.25], str: ["text"]}[kind]
+            values = field.metadata["choices"] or {int: [7], float: [0.25, 0.5], str: ["text"]}[kind]
             value = next(v for v in values if v != field.default)
             arguments = (f"--{name}", str(value))
         changed = {n: v for n, v in config_of(parsed(*arguments)).flat().items() if v != {**REFERENCE, **ADDED}[n]}
@@ -177,3 +179,41 @@ def test_senseless_options(options, fault, capsys):
 def test_defaults_make_sense():
     check(Config())
     check(Config().replace(enc_layers=0, clip_max_norm=0.0, lr_backbone=0.0, dropout=0.0, masks=True))
+
+
+@pytest.mark.parametrize("name", LARGEST)
+@pytest.mark.parametrize("value", [2**40, 2**63 - 1])
+def test_what_no_machine_can_serve(name, value):
+    """One line that names the option, before anything is allocated."""
+    with pytest.raises(DetrError, match=f"--{name} {value} is more than any machine serves. Give at most"):
+        check(config_of(parsed(f"--{name}", str(value))))
+
+
+@pytest.mark.parametrize("options, told", [
+    ("--hidden_dim 32768 --dim_feedforward 1000000 --enc_layers 900", r"takes 1,.* GB of memory for its weights"),
+    ("--hidden_dim 65536 --enc_layers 1000", "GB of memory for its weights")])
+def test_a_model_larger_than_the_machine(options, told):
+    with pytest.raises(DetrError, match=told):
+        check(config_of(parsed(*options.split())))
+
+
+def test_every_option_that_counts_is_bounded_or_allocates_nothing():
+    """A new whole number must be thought about: epochs, steps, seeds and limits are only counted or compared."""
+    counted = {"epochs", "lr_drop", "warmup_steps", "early_stop", "max_steps", "max_bad_images", "save_every_steps",
+               "eval_every", "eval_train", "start_epoch", "seed", "world_size", "backbone_stages"}
+    assert {name for name, (_, kind, _) in OPTIONS.items() if kind is int} == counted | LARGEST.keys()
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), np.zeros, RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried to allocate 8 EiB")])
+def test_no_memory_is_one_line(capsys, monkeypatch, error):
+    def fail(args):
+        if error is np.zeros:
+            np.zeros(2**59, np.uint8)
+        raise error
+
+    monkeypatch.setattr("detr_jittor.cli.doctor.run", fail)
+    assert main(["doctor"]) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: there is not enough memory (") and "Give a smaller --batch_size" in line

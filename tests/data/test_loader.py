@@ -252,6 +252,7 @@ def test_a_hanging_worker_is_noticed(running):
     assert alive(running) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_computes_without_end_is_noticed(running, monkeypatch):
     running.pool.patience = 20
     used = iter(range(0, 1000, 3))

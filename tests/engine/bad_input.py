@@ -143,9 +143,9 @@ def crowded(data: dict) -> None:
 
 REQUIRED = {"images": ("id", "file_name", "height", "width"), "annotations": ("id", "image_id", "category_id", "bbox"),
             "categories": ("id", "name")}
-WRONG = {"images": {"id": [1], "file_name": 5, "height": "32", "width": 4.5},
+WRONG = {"images": {"id": [1], "file_name": 5, "height": "32 px", "width": 4.5},
          "annotations": {"id": None, "image_id": {}, "category_id": True, "bbox": "1 2 3 4", "area": [], "iscrowd": 7},
-         "categories": {"id": "1", "name": 5}}
+         "categories": {"id": "one", "name": [5]}}
 
 
 ANNOTATIONS = {
@@ -168,18 +168,33 @@ ANNOTATIONS = {
                                             "file_name is not"),
     "sparse ids": Case(all_ids(lambda i: 7919 * i), "read"),
     "ids from 0": Case(all_ids(lambda i: i - 1), "read"),
-    "ids that are texts": Case(all_ids(str), "refused", "id is not an integer"),
+    "ids that are numbers as texts": Case(all_ids(str), "read", "they are read as what they mean"),
+    "ids that are other texts": Case(all_ids("n{}".format), "refused", "id is not an integer"),
+    "numbers as texts": Case(lambda data: [a.update(bbox=[*map(str, a["bbox"])], iscrowd="0", area=str(a["area"]))
+                                           for a in data["annotations"]] and None, "read", "bbox of 11, area of 11"),
+    "whole numbers with a decimal point": Case(all_ids(float), "read", "they are read as what they mean"),
+    "a category name that is a number": Case(lambda data: [c.update(name=7 + c["id"]) for c in data["categories"]] and
+                                             None, "read", "name of 3"),
+    "a category twice": Case(twice("categories"), "read", "1 categories are given again"),
+    "a category id twice": Case(lambda data: data["categories"].append({"id": 1, "name": "black"}), "refused",
+                                "id occurs more than once"),
     "annotation id 0": Case(with_value("annotations", "id", 0), "read"),
     "image id twice": Case(twice("images"), "refused", "id occurs more than once"),
-    "annotation id twice": Case(twice("annotations"), "refused", "id occurs more than once"),
+    "annotation id twice": Case(twice("annotations"), "read", "are counted anew"),
     "unknown image": Case(with_value("annotations", "image_id", 999), "refused", "not the id of an image"),
     "unknown category": Case(with_value("annotations", "category_id", 999), "refused", "not the id of a category"),
     "NaN box": Case(with_value("annotations", "bbox", [1, 2, NOT_A_NUMBER, 4]), "refused", "bbox is not"),
     "infinite box": Case(with_value("annotations", "bbox", [1, 2, INFINITE, 4]), "refused", "bbox is not"),
+    "box of a width of −1e-9": Case(with_value("annotations", "bbox", [9, 9, -1e-9, 4]), "read", "have no area"),
     "negative box": Case(with_value("annotations", "bbox", [9, 9, -5, 4]), "refused", "bbox is not"),
     "box without area": Case(with_value("annotations", "bbox", [1, 2, 0, 4]), "read", "have no area"),
     "box partly outside": Case(with_value("annotations", "bbox", [-5, 2, 20, 8]), "read", "reach past their picture"),
     "box wholly outside": Case(with_value("annotations", "bbox", [900, 2, 5, 5]), "refused", "lies outside"),
+    "box just outside": Case(with_value("annotations", "bbox", [48.3, 2, 5, 5]), "read", "lie just outside"),
+    "many boxes just outside": Case(lambda data: [a.update(bbox=[48.3, 2, 5, 5]) for a in data["annotations"][:6]] and
+                                    None, "refused", "lies outside"),
+    "boxes as fractions": Case(lambda data: [a.update(bbox=[v / 64 for v in a["bbox"]]) for a in data["annotations"]]
+                               and None, "refused", "are they fractions of the picture's size?"),
     "more objects than queries": Case(crowded, "read", "more than 100 objects"),
     "crowds only": Case(all_crowds, "refused", "nothing to train on: all of its 11 objects are crowds"),
     "no annotations": Case(lambda data: data["annotations"].clear(), "refused", "nothing to train on: it has no obj"),
@@ -224,10 +239,17 @@ def record(data: dict, kind: str) -> dict:
 PANOPTIC_REQUIRED = {"images": ("id", "file_name", "height", "width"),
                      "annotations": ("image_id", "file_name", "segments_info"),
                      "segments": ("id", "category_id", "bbox"), "categories": ("id", "name", "isthing")}
-PANOPTIC_WRONG = {"images": {"id": [1], "file_name": 5, "height": "32", "width": 4.5},
-                  "annotations": {"image_id": "3", "file_name": "\ud83d", "segments_info": {}},
-                  "segments": {"id": 256 ** 3, "category_id": 1.0, "bbox": [1, 2, 3], "area": "12", "iscrowd": None},
-                  "categories": {"id": "1", "name": 5, "isthing": 2}}
+PANOPTIC_WRONG = {"images": {"id": [1], "file_name": 5, "height": "32 px", "width": 4.5},
+                  "annotations": {"image_id": "three", "file_name": "\ud83d", "segments_info": {}},
+                  "segments": {"id": 256 ** 3, "category_id": 1.5, "bbox": [1, 2, 3], "area": "a", "iscrowd": None},
+                  "categories": {"id": "one", "name": [5], "isthing": 2}}
+
+
+def as_texts(data: dict) -> None:
+    """Every number of the pictures, segments and categories as a text."""
+    segments = [segment for annotation in data["annotations"] for segment in annotation["segments_info"]]
+    for record in (*data["images"], *data["annotations"], *data["categories"], *segments):
+        record.update({key: str(value) for key, value in record.items() if type(value) is int})
 
 
 def in_thousands(data: dict) -> None:
@@ -256,6 +278,7 @@ PANOPTIC = {  # annotation files; those of the segments in PNG are below
                                      "have no iscrowd"),
     **{f"{kind}: {key} of a wrong type": Case(set_in(kind, key, value), "refused", f"{key} is not")
        for kind, values in PANOPTIC_WRONG.items() for key, value in values.items()},
+    "numbers as texts": Case(lambda data: as_texts(data), "read", "they are read as what they mean"),
     "a segment that is no object": Case(lambda data: data["annotations"][2]["segments_info"].append(7), "refused",
                                         "is not a JSON object"),
     "segment id 0": Case(set_in("segments", "id", 0), "refused", "id is not"),

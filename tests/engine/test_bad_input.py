@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import ANNOTATIONS, PANOPTIC, PICTURES, SEGMENTS, write_panoptic
+from bad_input import ANNOTATIONS, PANOPTIC, PICTURES, SEGMENTS, as_texts, write_panoptic
 from numpy_twin import NumpyTwin
 
 from detr_jittor.__main__ import main
@@ -155,6 +155,18 @@ def test_segments_of_the_validation_split(coco, panoptic, capsys, tmp_path, inst
     assert sum(c["objects"] for c in found["classes"]) == (4 if instances else 2)
     assert sorted(os.listdir(out / "panoptic_eval")) == [
         "000000000101.png", "000000000103.png", "000000000104.png", "predictions.json", "truth.json"]
+
+
+def test_panoptic_quality_of_a_file_with_texts(coco, panoptic, tmp_path):
+    """The truth is read a second time when it is measured; the numbers are those of the file with numbers."""
+    found = []
+    for change_of_val in (lambda data: None, as_texts):
+        change(panoptic, change_of_val, "val", "panoptic")
+        out = tmp_path / f"out{len(found)}"
+        assert train_panoptic(coco, panoptic, "--masks", "--output_dir", str(out)) == 0
+        found.append(json.loads((out / "log.txt").read_text()))
+    assert found[0]["test_PQ_all"]["n"] > 0
+    assert all(found[0][f"test_PQ_{group}"] == found[1][f"test_PQ_{group}"] for group in ("all", "th", "st"))
 
 
 def test_the_predicted_segments_cannot_be_written(coco, panoptic, capsys, tmp_path):

@@ -156,6 +156,7 @@ def command(config: Config, *options: str) -> list[str]:
             *(x for name in names for x in (f"--{name}", str(c[name]))), *options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_and_resumed_is_exact(config, tmp_path, workers):
     """SIGKILL in mid-epoch, twice, with a checkpoint every two steps; then to the end."""
@@ -358,7 +359,7 @@ def test_workers_give_the_same_run(config, tmp_path):
 
 
 def test_scaled_and_unscaled_terms():
-    weights = loss_weights(Config().replace(bbox_loss_coef=5.0, giou_loss_coef=2.0, dice_loss_coef=3.0).loss)
+    weights = loss_weights(Config().replace(bbox_loss_coef=5.0, giou_loss_coef=2.0, dice_loss_coef=3.0))
     values = logged({"loss": 9.0, "loss_ce": 1.0, "loss_bbox_3": 0.5, "loss_giou": 0.25, "loss_dice": 2.0,
                      "class_error": 50.0, "cardinality_error_3": 7.0, "grad_norm": 1.5}, weights)
     assert values == {"class_error": 50.0, "loss": 9.0, "loss_ce": 1.0, "loss_bbox_3": 2.5, "loss_giou": 0.5,

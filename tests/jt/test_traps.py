@@ -16,6 +16,8 @@ from detr_jittor.jt.setup.runtime import jt
 
 import torch  # isort: skip  (after jittor: the other way round makes Jittor slow)
 
+pytestmark = pytest.mark.slow
+
 nn = jt.nn
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "docs" / "porting.md", ROOT / "docs" / "porting.zh-CN.md"]

@@ -6,7 +6,7 @@ from detr_jittor.align.measure import Item, compare, error_of, root_mean_square
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
-from detr_jittor.reference import layers
+from detr_jittor.reference import layers, sampling
 from detr_jittor.twin.recorder import some_queries
 
 
@@ -45,11 +45,18 @@ def oracle_items(trial: Trial, truth: dict[str, np.ndarray]) -> list[Item]:
                          ("transformer.decoder.layers.0.multihead_attn", mask.reshape(len(mask), -1)),
                          ("transformer.decoder.layers.0.self_attn", None)):
         if f"{path}.q" in truth:
+            value = "v" if f"{path}.v" in truth else "value"  # a layer of its own in the box decoder
             # [B, heads, S, D / heads] each
-            q, k, v = (heads(truth[f"{path}.{x}"], trial.config.model.nheads) for x in "qkv")
+            q, k, v = (heads(truth[f"{path}.{x}"], trial.config.model.nheads) for x in ("q", "k", value))
             hidden = None if hidden is None else np.repeat(hidden[:, None], q.shape[1], axis=1)  # [B, heads, S]
             wanted = layers.attention(q, k, v, hidden).swapaxes(1, 2)  # [B, S, heads, D / heads]
             items.append(oracle_item(path, truth[f"{path}.heads"], wanted.reshape(truth[f"{path}.heads"].shape)))
+    path = "transformer.decoder.layers.1.multihead_attn"
+    if f"{path}.samples" in truth:
+        content, place, boxes, extent = (truth[f"{path}.{x}"] for x in ("content", "place", "boxes", "extent"))
+        maps = [value for name, value in truth.items() if name.startswith(f"{path}.maps[")]
+        wanted, _ = sampling.sampled_attention(content, place, maps, boxes, extent)
+        items.append(oracle_item(f"{path}.samples", truth[f"{path}.samples"], wanted))
     return items
 
 

@@ -23,18 +23,19 @@ def oracle_items(trial: Trial, truth: dict[str, float]) -> list[Item]:
     """The terms of the last layer against the NumPy oracle, from float64's logits and boxes."""
     modules = trial.once("modules", FLOAT64, "modules", trial.batch)
     logits, boxes = modules["logits"][-1], modules["boxes"][-1]
-    assignment, targets = trial.assignment()[-1], trial.batch.targets
+    each, assignment, targets = trial.config.model.has_focal, trial.assignment()[-1], trial.batch.targets
     labels = [t.labels for t in targets]
-    classes = ref.target_classes(labels, assignment, logits.shape[1], logits.shape[2] - 1)
+    classes = ref.target_classes(labels, assignment, logits.shape[1], trial.config.model.num_classes)
     divisor = ref.num_boxes(labels)
     matched = np.concatenate([boxes[i][a.queries] for i, a in enumerate(assignment)])
     wanted = np.concatenate([t.boxes[a.objects] for t, a in zip(targets, assignment)])
     rows = np.concatenate([logits[i][a.queries] for i, a in enumerate(assignment)])
     of_rows = np.concatenate([classes[i][a.queries] for i, a in enumerate(assignment)])
     terms = {
-        "loss_ce": ref.cross_entropy(logits, classes, trial.config.loss.eos_coef),
+        "loss_ce": ref.focal_classes(logits, classes, divisor, trial.config.loss.focal_alpha) if each
+        else ref.cross_entropy(logits, classes, trial.config.loss.eos_coef),
         "loss_bbox": ref.box_l1(matched, wanted, divisor), "loss_giou": ref.box_giou(matched, wanted, divisor),
         "class_error": ref.class_error(rows, of_rows),
-        "cardinality_error": ref.cardinality_error(logits, trial.sizes),
+        "cardinality_error": (ref.focal_cardinality_error if each else ref.cardinality_error)(logits, trial.sizes),
     }
     return [oracle_item(name, np.array(truth[name]), np.array(term)) for name, term in terms.items()]

@@ -4,6 +4,8 @@ Where an assignment differs from float64's, its price decides: what it costs mor
 the error of the costs themselves it is a near-tie, which no float32 computation could tell apart; all else fails.
 """
 
+from functools import partial
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -12,7 +14,7 @@ from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages.forward import oracle_item
 from detr_jittor.align.tolerances import tolerance
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
-from detr_jittor.reference.matching import matching_cost
+from detr_jittor.reference.matching import focal_matching_cost, matching_cost
 from detr_jittor.types import Assignment
 
 
@@ -71,9 +73,11 @@ def oracle(trial: Trial, truth: np.ndarray) -> Item:
     """The last layer's float64 cost against the oracle's, from the same logits and boxes."""
     modules = trial.once("modules", FLOAT64, "modules", trial.batch)
     loss = trial.config.loss
-    wanted = [matching_cost(modules["logits"][-1, i], modules["boxes"][-1, i], target.labels, target.boxes,
-                            loss.set_cost_class, loss.set_cost_bbox, loss.set_cost_giou)
-              for i, target in enumerate(trial.batch.targets)]
+    each = trial.config.model.has_focal
+    cost = partial(focal_matching_cost, alpha=loss.focal_alpha) if each else matching_cost
+    of_class = loss.set_cost_focal if each else loss.set_cost_class
+    wanted = [cost(modules["logits"][-1, i], modules["boxes"][-1, i], target.labels, target.boxes, of_class,
+                   loss.set_cost_bbox, loss.set_cost_giou) for i, target in enumerate(trial.batch.targets)]
     found = [truth[-1, i][:, columns] for i, columns in enumerate(columns_of(trial.sizes))]
     return oracle_item("cost of the last layer", np.concatenate([f.ravel() for f in found]),
                        np.concatenate([w.ravel() for w in wanted]))

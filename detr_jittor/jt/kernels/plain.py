@@ -3,6 +3,7 @@
 B batch, L length, D width.
 """
 
+import math
 import operator
 from functools import reduce
 
@@ -137,14 +138,14 @@ def dropout(x, p: float, key: int):
 def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     """Scaled dot-product attention.
 
-    Args: q [B, Lq, D], k and v [B, Lk, D], key_padding_mask [B, Lk] bool or None, true where a key is ignored;
-        p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
+    Args: q [B, Lq, D], k [B, Lk, D] and v [B, Lk, E], key_padding_mask [B, Lk] bool or None, true where a key is
+        ignored; p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
 
-    Returns: [B, Lq, D]; zero where every key is ignored.
+    Returns: [B, Lq, E]; zero where every key is ignored.
     """
     b, lq, d = q.shape
-    # [B, heads, L, D / heads] each
-    q, k, v = (x.reshape(b, -1, nheads, d // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
+    # [B, heads, L, D / heads], values [B, heads, Lk, E / heads]
+    q, k, v = (x.reshape(b, x.shape[1], nheads, x.shape[2] // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
     if key_padding_mask is not None:
         ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
@@ -153,13 +154,78 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     if key_padding_mask is not None:
         weights = weights * jt.logical_not(ignored)
     weights = weights / jt.maximum(weights.sum(-1, keepdims=True), 1e-30)
-    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, D / heads]
-    return x.transpose(0, 2, 1, 3).reshape(b, lq, d)
+    x = jt.matmul(dropout(weights, p, key), v)  # [B, heads, Lq, E / heads]
+    return x.transpose(0, 2, 1, 3).reshape(b, lq, -1)
 
 
 def feed_forward(x, w1, b1, w2, b2, p: float, key: int):
     """Linear, ReLU, dropout, linear: [B, L, D] → [B, L, D]"""
     return linear(dropout(linear(x, w1, b1, relu=True), p, key), w2, b2)
+
+
+def sine(positions, features: int):
+    """Sines and cosines of numbers in 0 … 1, as the picture's own position has them: [...] → [..., features]"""
+    exponent = np.arange(features) // 2 * (2.0 / features)
+    frequency = jt.array((10000.0**exponent).astype(np.float32))  # [features]
+    angle = positions.unsqueeze(-1) * (2 * math.pi) / frequency
+    waves = jt.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1)  # [..., features / 2, 2]
+    return waves.reshape(*positions.shape, features)
+
+
+def bilinear(centre, side, extent, length: int, bins: int, of_bin: int):
+    """What each pixel of a map contributes to each bin, along one axis: [B, K] and [B] → [B, K, P, length]"""
+    count = bins * of_bin
+    steps = jt.array(((np.arange(count) + 0.5) / count - 0.5).astype(np.float32))
+    at = centre.unsqueeze(2) + side.unsqueeze(2) * steps
+    at = at * extent.reshape(-1, 1, 1) * length - 0.5  # [B, K, P·2] in pixels
+    pixels = jt.array(np.arange(length, dtype=np.float32))
+    weights = jt.maximum(1 - (at.unsqueeze(3) - pixels).abs(), 0)  # [B, K, P·2, length]
+    return weights.reshape(*at.shape[:2], bins, of_bin, length).mean(3)
+
+
+def samples(features, boxes, extent, bins: int, of_bin: int):
+    """[B, h, w, D], boxes [B, K, 4] → [B, K, P·P, D], W_y · F · W_xᵀ"""
+    b, h, w, d = features.shape
+    rows = bilinear(boxes[..., 1], boxes[..., 3], extent[:, 0], h, bins, of_bin)  # [B, K, P, h]
+    columns = bilinear(boxes[..., 0], boxes[..., 2], extent[:, 1], w, bins, of_bin)  # [B, K, P, w]
+    x = jt.matmul(rows.flatten(1, 2), features.flatten(2))  # [B, K·P, w·D]
+    columns = columns.unsqueeze(2).broadcast((b, columns.shape[1], bins, bins, w))  # [B, K, P, P, w]
+    x = jt.matmul(columns.reshape(-1, bins, w), x.reshape(-1, w, d))  # [B·K·P, P, D]
+    return x.reshape(b, -1, bins * bins, d)
+
+
+def sampled_attention(content, place, rows, columns, boxes, extent, maps, bins: int, of_bin: int, p: float, key: int):
+    """Attention of each query to the bins of its own box, on all maps together.
+
+    Args: content and place [B, K, n, D] queries of each head, scaled; rows and columns [B, K, P, D / 2] the sines of
+        the bins' centres; boxes [B, K, 4]; extent [B, 2]; maps [B, h, w, D] each; bins: P; of_bin: samples of a bin
+        along each axis; p, key: dropout on the attention weights, indexed as [B, K, n, M·P·P].
+
+    Returns: [B, K, n, D] the mean of what was sampled by the weights of each head.
+    """
+    half = place.shape[3] // 2
+    tokens = jt.concat([samples(features, boxes, extent, bins, of_bin) for features in maps], dim=2)
+    of_rows = jt.matmul(place[..., :half], rows.transpose(0, 1, 3, 2))  # [B, K, n, P]
+    of_columns = jt.matmul(place[..., half:], columns.transpose(0, 1, 3, 2))  # [B, K, n, P]
+    where = (of_rows.unsqueeze(4) + of_columns.unsqueeze(3)).flatten(3)  # [B, K, n, P·P]
+    scores = jt.matmul(content, tokens.transpose(0, 1, 3, 2))  # [B, K, n, M·P·P]
+    scores = scores + jt.concat([where] * len(maps), dim=3)
+    return jt.matmul(dropout(nn.softmax(scores, -1), p, key), tokens)
+
+
+def to_heads(x, weight, nheads: int):
+    """Wᵀ x by head: [B, K, D] and [D, D] → [B, K, n, D]"""
+    b, k, d = x.shape
+    rows = x.reshape(b * k, nheads, -1).transpose(1, 0, 2)  # [n, B·K, D / n]
+    return jt.matmul(rows, weight.reshape(nheads, -1, d)).transpose(1, 0, 2).reshape(b, k, nheads, d)
+
+
+def from_heads(x, weight, nheads: int):
+    """W x by head: [B, K, n, D] and [D, D] → [B, K, D]"""
+    b, k, _, d = x.shape
+    rows = x.reshape(b * k, nheads, d).transpose(1, 0, 2)  # [n, B·K, D]
+    y = jt.matmul(rows, weight.reshape(nheads, -1, d).transpose(0, 2, 1))  # [n, B·K, D / n]
+    return y.transpose(1, 0, 2).reshape(b, k, d)
 
 
 def adamw_step(parameters, gradients, exp_avg, exp_avg_sq, lrs, weight_decay, step, clip_max_norm) -> float:

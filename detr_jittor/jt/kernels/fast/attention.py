@@ -23,9 +23,15 @@ class Attention(jt.Function):
 def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     """Scaled dot-product attention.
 
-    Args: q [B, Lq, D], k and v [B, Lk, D], key_padding_mask [B, Lk] bool or None, true where a key is ignored;
-        p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
+    Args: q [B, Lq, D], k [B, Lk, D] and v [B, Lk, E], key_padding_mask [B, Lk] bool or None, true where a key is
+        ignored; p, key: dropout on the attention weights, indexed as [B, heads, Lq, Lk].
 
-    Returns: [B, Lq, D]; zero where every key is ignored.
+    Returns: [B, Lq, E]; zero where every key is ignored.
     """
+    b, lk, e = v.shape
+    if e < q.shape[2]:  # the kernel has one width: each head's values with zeros behind them
+        v = v.reshape(b, lk, nheads, e // nheads)
+        v = jt.concat([v, jt.zeros((b, lk, nheads, (q.shape[2] - e) // nheads)).stop_grad()], 3).reshape(k.shape)
+        y = apply(Attention, q, k, v, key_padding_mask, nheads, p, key)
+        return y.reshape(b, q.shape[1], nheads, -1)[:, :, :, :e // nheads].reshape(b, q.shape[1], e)
     return apply(Attention, q, k, v, key_padding_mask, nheads, p, key)

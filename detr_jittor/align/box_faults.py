@@ -1,0 +1,67 @@
+"""Faults of the box decoder that the self-test plants in the Jittor twin, each with the stage that must catch it."""
+
+from detr_jittor.align.plant import Fault
+
+
+def fault(name: str, stage: str, file: str, *changes: str) -> Fault:
+    """Args: changes: text and replacement in turn."""
+    return Fault(name, stage, file, tuple(zip(changes[::2], changes[1::2], strict=True)), decoder="box")
+
+
+BOX_FAULTS = (
+    fault("every class likely at the start", "structure", "twin/parameters.py", "-np.log(99)", "0.0"),
+
+    # samples
+    fault("sampling shifted by half a pixel", "forward", "jt/sampling.py",
+          "columns, boxes, extent, maps,",
+          "columns, jt.concat([boxes[..., :2] + 0.5 / maps[0].shape[1], boxes[..., 2:]], dim=2), extent, maps,"),
+    fault("position of the bins at corners", "forward", "jt/sampling.py",
+          "(np.arange(count) + 0.5) / count - 0.5", "np.arange(count) / (count - 1) - 0.5"),
+    fault("y and x of the samples swapped", "forward", "jt/sampling.py",
+          "columns, boxes, extent, maps,",
+          "columns, jt.stack([boxes[..., i] for i in (1, 0, 3, 2)], dim=2), extent, maps,"),
+    fault("boxes as a share of the padded picture", "forward", "jt/sampling.py",
+          "columns, boxes, extent, maps,", "columns, boxes, jt.ones_like(extent), maps,"),
+    fault("samples from the padding", "forward", "jt/box_decoder.py",
+          "x * jt.logical_not(hidden).unsqueeze(3) for", "x for"),
+    fault("bins with one sample", "forward", "jt/sampling.py", "SAMPLES = 2", "SAMPLES = 1"),
+
+    # queries and boxes
+    fault("refinement added to the box, not to its logit", "forward", "jt/box_decoder.py",
+          "moved = logits + box_delta(hs[-1])", "moved = boxes + box_delta(hs[-1])"),
+    fault("sine of the centre with x before y", "forward", "jt/box_decoder.py",
+          "place = jt.concat([cy, cx], dim=2)", "place = jt.concat([cx, cy], dim=2)"),
+    fault("a query's head scaled as without its place", "forward", "jt/box_decoder.py",
+          "* (2 if self.conditional else 1)", "* 1"),
+    fault("place not scaled by the content", "forward", "jt/box_decoder.py",
+          "place * self.query_scale(hs[-1])", "place"),
+
+    # matching and losses
+    fault("focal α swapped in the cost", "matching", "jt/box_criterion.py",
+          "focal(-x, c.focal_alpha) - focal(x, 1 - c.focal_alpha)",
+          "focal(-x, 1 - c.focal_alpha) - focal(x, c.focal_alpha)"),
+    fault("focal α swapped", "losses", "jt/box_criterion.py",
+          "1 - alpha + (2 * alpha - 1) * truth", "alpha + (1 - 2 * alpha) * truth"),
+    fault("classes normalised by queries", "losses", "jt/box_criterion.py",
+          "losses.sum(3).sum(2).sum(1) / num_boxes", "losses.sum(3).sum(2).sum(1) / wanted[0].size"),
+
+    # noisy copies
+    fault("noise of another seed", "losses", "jt/twin.py",
+          "self.config.run.seed, self.optimizer.steps)", "self.config.run.seed + 1, self.optimizer.steps)"),
+    fault("no label replaced", "losses", "twin/denoising.py", "FLIPPED = 0.25", "FLIPPED = 0.0"),
+    fault("groups that see each other", "losses", "jt/box_decoder.py",
+          "b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]",
+          "b, groups, copies = len(x), 1, noisy.labels.shape[1]",
+          "jt.array(noisy.hidden(first))",
+          "jt.concat([jt.array(noisy.hidden(first))[::noisy.groups][:, :first]] "
+          "+ [jt.array(noisy.empty)] * noisy.groups, dim=1)"),
+    fault("queries that see the denoising part", "losses", "jt/box_decoder.py",
+          "attention(q[:, :first], k[:, :first], v[:, :first],", "attention(q[:, :first], k, v,"),
+    fault("copies that see empty places", "losses", "jt/box_decoder.py",
+          "jt.array(noisy.hidden(first))", "jt.zeros_like(jt.array(noisy.hidden(first)))"),
+    fault("losses of all groups, not their mean", "losses", "jt/box_criterion.py",
+          "number = noisy.groups * max(", "number = max("),
+
+    # gradients
+    fault("box gradient not stopped", "gradients", "jt/box_decoder.py", "logits = moved.detach()", "logits = moved"),
+)

@@ -1,0 +1,268 @@
+// Attention of each query to bilinear samples from its own box, and the sine of numbers in 0 … 1.
+//
+// The samples of a query are taken where they are used and never stored: the backward pass takes them again. Their
+// gradients are stored, and then summed over the queries one block of channels after the other, so that the sums do not
+// depend on the number of threads.
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "detr_kernel.h"
+#include "detr_onednn.h"
+
+namespace detr {
+
+static const int most_taps = 8;  // pixels that a bin takes along an axis, with up to four samples
+
+// Along one axis: the pixels of a bin and their weights
+struct Taps {
+    int count = 0;
+    int64_t pixel[most_taps];
+    float weight[most_taps];
+};
+
+static float dot(const float* a, const float* b, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+static void add_scaled(float factor, const float* x, float* y, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) y[i] += factor * x[i];
+}
+
+struct Sampling {
+    int64_t b, k, n, d, bins, samples, maps, first, tokens;
+    const float *content, *place, *rows, *columns, *boxes, *extent;
+    const Call& call;
+    Dropout dropout;
+    bool drops;
+
+    // in: content and place [B, K, n, D], rows and columns [B, K, P, D / 2], boxes [B, K, 4], extent [B, 2],
+    // maps [B, h, w, D] …, …. numbers: P, samples a bin, p, key, maps.
+    explicit Sampling(const Call& call)
+        : b(call.in[0].shape[0]), k(call.in[0].shape[1]), n(call.in[0].shape[2]), d(call.in[0].shape[3]),
+          bins(call.integer(0)), samples(call.integer(1)), maps(call.integer(4)), first(6), tokens(maps * bins * bins),
+          content(call.in[0].f32()), place(call.in[1].f32()), rows(call.in[2].f32()), columns(call.in[3].f32()),
+          boxes(call.in[4].f32()), extent(call.in[5].f32()), call(call), dropout(call.numbers[2], call.numbers[3]),
+          drops(call.numbers[2] > 0) {
+        if (2 * samples > most_taps) throw std::runtime_error("too many samples a bin");
+    }
+
+    int64_t height(int64_t map) const { return call.in[first + map].shape[1]; }
+    int64_t width(int64_t map) const { return call.in[first + map].shape[2]; }
+
+    // The taps of a bin of query q of all; axis 0 goes across, 1 down.
+    Taps taps(int64_t q, int64_t axis, int64_t bin, int64_t length) const {
+        const float *box = boxes + q * 4, share = extent[q / k * 2 + 1 - axis];
+        Taps found;
+        for (int64_t s = 0; s < samples; s++) {
+            double step = (bin * samples + s + 0.5) / (bins * samples) - 0.5;
+            float at = (box[axis] + box[axis + 2] * static_cast<float>(step)) * share * length - 0.5f;
+            if (!(at > -1 && at < length)) continue;
+            int64_t low = static_cast<int64_t>(std::floor(at));
+            for (int64_t pixel = std::max<int64_t>(low, 0); pixel <= std::min(low + 1, length - 1); pixel++) {
+                found.pixel[found.count] = pixel;
+                found.weight[found.count++] = (1 - std::fabs(at - pixel)) / samples;
+            }
+        }
+        return found;
+    }
+    // What is to be done with each pixel of each token of a query: work(token, offset of the pixel, weight)
+    template <class Work>
+    void each_tap(int64_t q, int64_t map, Work work) const {
+        int64_t h = height(map), w = width(map);
+        std::vector<Taps> down(bins), across(bins);
+        for (int64_t i = 0; i < bins; i++) down[i] = taps(q, 1, i, h), across[i] = taps(q, 0, i, w);
+        for (int64_t i = 0; i < bins * bins; i++) {
+            const Taps &y = down[i / bins], &x = across[i % bins];
+            for (int r = 0; r < y.count; r++)
+                for (int c = 0; c < x.count; c++)
+                    work(map * bins * bins + i, ((q / k * h + y.pixel[r]) * w + x.pixel[c]) * d,
+                         y.weight[r] * x.weight[c]);
+        }
+    }
+    // All tokens of a query [tokens, D]
+    void gather(int64_t q, float* out) const {
+        std::fill(out, out + tokens * d, 0.f);
+        for (int64_t map = 0; map < maps; map++) {
+            const float* features = call.in[first + map].f32();
+            each_tap(q, map, [&](int64_t token, int64_t offset, float weight) {
+                add_scaled(weight, features + offset, out + token * d, d);
+            });
+        }
+    }
+    // The dropout factor of a weight of a query's head
+    float kept(int64_t q, int64_t head, int64_t token) const {
+        return drops ? dropout.factor(static_cast<uint32_t>((q * n + head) * tokens + token)) : 1.f;
+    }
+};
+
+// out: y [B, K, n, D], [weights [B, K, n, tokens], for the backward pass]
+DETR_KERNEL(sampled_attention) {
+    Sampling s(call);
+    float *y = call.out[0].f32(), *kept = call.out.size() > 1 ? call.out[1].f32() : nullptr;
+    int64_t half = s.d / 2, places = s.bins * s.bins;
+#pragma omp parallel
+    {
+        std::vector<float> tokens(s.tokens * s.d), w(s.tokens), down(s.bins), across(s.bins);
+#pragma omp for
+        for (int64_t q = 0; q < s.b * s.k; q++) {
+            s.gather(q, tokens.data());
+            for (int64_t head = 0; head < s.n; head++) {
+                const float *content = s.content + (q * s.n + head) * s.d, *place = s.place + (q * s.n + head) * s.d;
+                for (int64_t i = 0; i < s.bins; i++) {
+                    down[i] = dot(place, s.rows + (q * s.bins + i) * half, half);
+                    across[i] = dot(place + half, s.columns + (q * s.bins + i) * half, half);
+                }
+                float most = -INFINITY, sum = 0;
+                for (int64_t t = 0; t < s.tokens; t++) {
+                    int64_t bin = t % places;
+                    w[t] = dot(content, tokens.data() + t * s.d, s.d) + (down[bin / s.bins] + across[bin % s.bins]);
+                    most = std::max(most, w[t]);
+                }
+                for (int64_t t = 0; t < s.tokens; t++) sum += w[t] = std::exp(w[t] - most);
+                float* out = y + (q * s.n + head) * s.d;
+                std::fill(out, out + s.d, 0.f);
+                for (int64_t t = 0; t < s.tokens; t++) {
+                    w[t] /= sum;
+                    add_scaled(w[t] * s.kept(q, head, t), tokens.data() + t * s.d, out, s.d);
+                }
+                if (kept) std::copy(w.begin(), w.end(), kept + (q * s.n + head) * s.tokens);
+            }
+        }
+    }
+}
+
+// in: those of the forward pass, weights, dy; out: dcontent, dplace, dmaps …
+DETR_KERNEL(sampled_attention_backward) {
+    Sampling s(call);
+    const float *weights = call.in[s.first + s.maps].f32(), *dy = call.in[s.first + s.maps + 1].f32();
+    float *dcontent = call.out[0].f32(), *dplace = call.out[1].f32();
+    float* dtokens = scratch(Scratch::gathered, s.b * s.k * s.tokens * s.d);
+    int64_t half = s.d / 2, places = s.bins * s.bins;
+#pragma omp parallel
+    {
+        std::vector<float> tokens(s.tokens * s.d), ds(s.tokens), down(s.bins), across(s.bins);
+#pragma omp for
+        for (int64_t q = 0; q < s.b * s.k; q++) {
+            s.gather(q, tokens.data());
+            float* dt = dtokens + q * s.tokens * s.d;
+            std::fill(dt, dt + s.tokens * s.d, 0.f);
+            for (int64_t head = 0; head < s.n; head++) {
+                int64_t of_head = (q * s.n + head) * s.d;
+                const float *w = weights + (q * s.n + head) * s.tokens, *content = s.content + of_head;
+                float sum = 0;
+                for (int64_t t = 0; t < s.tokens; t++) {
+                    ds[t] = dot(dy + of_head, tokens.data() + t * s.d, s.d) * s.kept(q, head, t);
+                    sum += w[t] * ds[t];
+                }
+                std::fill(dcontent + of_head, dcontent + of_head + s.d, 0.f);
+                std::fill(dplace + of_head, dplace + of_head + s.d, 0.f);
+                std::fill(down.begin(), down.end(), 0.f);
+                std::fill(across.begin(), across.end(), 0.f);
+                for (int64_t t = 0; t < s.tokens; t++) {
+                    float d = w[t] * (ds[t] - sum), passed = w[t] * s.kept(q, head, t), *out = dt + t * s.d;
+                    add_scaled(d, tokens.data() + t * s.d, dcontent + of_head, s.d);
+#pragma omp simd
+                    for (int64_t i = 0; i < s.d; i++) out[i] += d * content[i] + passed * dy[of_head + i];
+                    down[t % places / s.bins] += d;
+                    across[t % s.bins] += d;
+                }
+                for (int64_t i = 0; i < s.bins; i++) {
+                    add_scaled(down[i], s.rows + (q * s.bins + i) * half, dplace + of_head, half);
+                    add_scaled(across[i], s.columns + (q * s.bins + i) * half, dplace + of_head + half, half);
+                }
+            }
+        }
+    }
+    const int64_t width = 64, blocks = (s.d + width - 1) / width;  // of channels
+    for (int64_t map = 0; map < s.maps; map++) {
+        float* dmap = call.out[2 + map].f32();
+        std::fill(dmap, dmap + call.out[2 + map].size(), 0.f);
+#pragma omp parallel for collapse(2)
+        for (int64_t picture = 0; picture < s.b; picture++)
+            for (int64_t block = 0; block < blocks; block++) {
+                int64_t start = block * width, channels = std::min(width, s.d - start);
+                for (int64_t q = picture * s.k; q < (picture + 1) * s.k; q++)
+                    s.each_tap(q, map, [&](int64_t token, int64_t offset, float weight) {
+                        add_scaled(weight, dtokens + (q * s.tokens + token) * s.d + start, dmap + offset + start,
+                                   channels);
+                    });
+            }
+    }
+}
+
+// 2π / frequency of each feature, as angle = position · 2π / frequency has them
+static std::vector<float> frequencies(int64_t features) {
+    std::vector<float> found(features);
+    for (int64_t i = 0; i < features; i++)
+        found[i] = static_cast<float>(std::pow(10000.0, i / 2 * (2.0 / features)));
+    return found;
+}
+
+static const float turn = 6.283185307179586f;
+
+// in: positions [...]; out: [..., features], sines and cosines in turn
+DETR_KERNEL(sine) {
+    const float* positions = call.in[0].f32();
+    float* y = call.out[0].f32();
+    int64_t features = call.out[0].last(), count = call.in[0].size();
+    std::vector<float> frequency = frequencies(features);
+#pragma omp parallel for
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t f = 0; f < features; f++) {
+            float angle = positions[i] * turn / frequency[f];
+            y[i * features + f] = f % 2 ? std::cos(angle) : std::sin(angle);
+        }
+}
+
+// in: positions, y, dy; out: dpositions. The derivative of each wave is its neighbour.
+DETR_KERNEL(sine_backward) {
+    const float *y = call.in[1].f32(), *dy = call.in[2].f32();
+    int64_t features = call.in[1].last(), count = call.in[0].size();
+    std::vector<float> frequency = frequencies(features);
+#pragma omp parallel for
+    for (int64_t i = 0; i < count; i++) {
+        const float *wave = y + i * features, *d = dy + i * features;
+        double sum = 0;
+        for (int64_t f = 0; f < features; f += 2)
+            sum += (d[f] * wave[f + 1] - d[f + 1] * wave[f]) * (turn / frequency[f]);
+        call.out[0].f32()[i] = static_cast<float>(sum);
+    }
+}
+
+static void multiply(char ta, char tb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+                     int64_t ldb, float* c, int64_t ldc) {
+    if (m && n && dnnl_sgemm(ta, tb, m, n, k, 1.f, a, lda, b, ldb, 0.f, c, ldc) != dnnl_success)
+        throw std::runtime_error("oneDNN refuses a matrix product");
+}
+
+// in: x [B, K, D], weight [D, D]; out: [B, K, n, D], of each head Wᵀ x
+DETR_KERNEL(to_heads) {
+    int64_t rows = call.in[0].rows(), d = call.in[0].last(), n = call.integer(0), head = d / n;
+    for (int64_t i = 0; i < n; i++)
+        multiply('N', 'N', rows, d, head, call.in[0].f32() + i * head, d, call.in[1].f32() + i * head * d, d,
+                 call.out[0].f32() + i * d, n * d);
+}
+
+// in: x [B, K, n, D], weight [D, D]; out: [B, K, D], of each head W x
+DETR_KERNEL(from_heads) {
+    int64_t d = call.in[0].last(), n = call.integer(0), head = d / n, rows = call.in[0].rows() / n;
+    for (int64_t i = 0; i < n; i++)
+        multiply('N', 'T', rows, head, d, call.in[0].f32() + i * d, n * d, call.in[1].f32() + i * head * d, d,
+                 call.out[0].f32() + i * head, d);
+}
+
+// in: x [B, K, D], y [B, K, n, D]; out: [D, D], the gradient of the weight that led from one to the other
+DETR_KERNEL(heads_weight) {
+    int64_t rows = call.in[0].rows(), d = call.in[0].last(), n = call.integer(0), head = d / n;
+    for (int64_t i = 0; i < n; i++)
+        multiply('T', 'N', head, d, rows, call.in[0].f32() + i * head, d, call.in[1].f32() + i * d, n * d,
+                 call.out[0].f32() + i * head * d, d);
+}
+
+}  // namespace detr

@@ -1,0 +1,103 @@
+"""Matching cost and losses of the box decoder: classes by focal loss (arXiv 1708.02002, equation 5; as a cost it is
+Deformable DETR's, arXiv 2010.04159), and the losses of the noisy copies, which need no matching (DN-DETR, arXiv
+2203.01305, section 4.2).
+
+B batch, L decoder layers, Q queries, N noisy copies, C classes, ΣT objects of the batch, M copies of objects.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from detr_jittor.config.options import LossConfig, ModelConfig
+from detr_jittor.pt.criterion import Criterion, cxcywh_to_xyxy, generalized_iou
+from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.types import Target
+
+
+class BoxCriterion(Criterion):
+    """DETR's, with the losses of the noisy copies besides."""
+
+    def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
+                 processes: Processes = ALONE, noisy: Noisy | None = None):
+        """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …).
+
+        Args: logits [L, B, Q + N, C], boxes [L, B, Q + N, 4].
+        """
+        queries = logits.shape[2] - (0 if noisy is None else noisy.labels.shape[1])
+        names, values, indices = super().__call__(logits[:, :, :queries], boxes[:, :, :queries], targets, indices,
+                                                  masks_of, rest, processes)
+        if noisy is None:
+            return names, values, indices
+        losses = self.loss_copies(logits[:, :, queries:], boxes[:, :, queries:], targets, noisy, rest, processes)
+        layers = len(logits)
+        names = names + [name if i == layers - 1 else f"{name}_{i}" for name in losses for i in range(layers)]
+        return names, torch.cat([values, *losses.values()]), indices
+
+    def loss_copies(self, logits, boxes, targets: list[Target], noisy: Noisy, rest: Sequence[int],
+                    processes: Processes):
+        """The same losses where each copy stands for its object, means over the groups: [L, B, N, C] → [L] each"""
+        places, objects = noisy.pairs(len(logits))  # [L·M] each
+        labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
+        wanted = torch.as_tensor(wanted, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
+        number = noisy.groups * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        kinds = logits.reshape(-1, logits.shape[3])[places].view(len(logits), 1, -1, logits.shape[3])  # [L, 1, M, C]
+        others = noisy.groups * sum(rest)
+        losses = {
+            "loss_ce": self.loss_labels(kinds, labels[objects].reshape(len(logits), 1, -1), others, number, processes),
+            **self.loss_boxes(boxes, wanted, places, objects, number)}
+        return {f"{name}_dn": value for name, value in losses.items()}
+
+    def weights(self, names: list[str]) -> np.ndarray:
+        """The coefficient of each loss in the sum, of a copy's as of a query's → [len(names)] float32"""
+        return super().weights([name.replace("_dn", "") for name in names])
+
+
+class FocalCriterion(BoxCriterion):
+    """Every class by itself: the sum over queries and classes, divided by the number of boxes."""
+
+    def matching_cost(self, logits, boxes, labels, target_boxes):
+        """Cost of every query against every object of the batch: by how much the focal loss would change.
+
+        Args: logits [L, B, Q, C], boxes [L, B, Q, 4], labels [ΣT], target_boxes [ΣT, 4].
+
+        Returns: [L, B, Q, ΣT]
+        """
+        c, x = self.config, logits[..., labels]  # [L, B, Q, ΣT]
+        kind = focal(-x, c.focal_alpha) - focal(x, 1 - c.focal_alpha)
+        distance = (boxes[..., None, :] - target_boxes).abs().sum(-1)  # [L, B, Q, ΣT]
+        giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
+        return c.set_cost_bbox * distance + c.set_cost_focal * kind - c.set_cost_giou * giou
+
+    def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):
+        """Args: logits [L, B, Q, C], wanted [L, B, Q] class of every query, C for none. Returns: [L]"""
+        truth = torch.as_tensor(wanted[..., None] == np.arange(self.num_classes), device=logits.device)
+        truth = truth.to(logits.dtype)  # [L, B, Q, C]
+        alpha = self.config.focal_alpha
+        losses = focal(logits * (1 - 2 * truth), 1 - alpha + (2 * alpha - 1) * truth)
+        return losses.sum((1, 2, 3)) / num_boxes
+
+    @torch.no_grad()
+    def cardinality_error(self, logits, sizes: list[int]):
+        """By how many the queries with a class above one half are too many or too few, mean over the pictures → [L]"""
+        predicted = (logits.amax(-1) > 0).sum(2)  # [L, B]
+        wanted = torch.as_tensor(sizes, device=logits.device)  # [B]
+        return (predicted - wanted).abs().to(logits.dtype).mean(1)
+
+    def weights(self, names: list[str]) -> np.ndarray:
+        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
+        return np.array([self.config.focal_loss_coef if name.startswith("loss_ce") else weight
+                         for name, weight in zip(names, super().weights(names))], np.float32)
+
+
+def focal(wrong, share):
+    """Focal loss with γ = 2 of the wrong answer's logits, times their weights"""
+    return share * wrong.sigmoid() ** 2 * F.softplus(wrong)
+
+
+def criterion_of(model: ModelConfig, loss: LossConfig, num_classes: int) -> Criterion:
+    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else FocalCriterion
+    return kind(loss, num_classes)

@@ -1,0 +1,213 @@
+"""A decoder whose queries are boxes: conditional attention (Conditional DETR, arXiv 2108.06152, section 3.3) with boxes
+that are refined layer by layer (DAB-DETR, arXiv 2201.12329, section 3), from the second layer on to samples from each
+query's own box (DE-DETR, arXiv 2203.09507).
+
+B batch, Q queries, G groups of T noisy copies, K = Q + G·T, S = h·w features of a picture, D width, n heads, L layers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from detr_jittor.config.options import ModelConfig
+from detr_jittor.pt import transformer
+from detr_jittor.pt.detr import MLP
+from detr_jittor.pt.dropout import Dropout
+from detr_jittor.pt.sampling import from_heads, sampled_attention, sine, to_heads
+from detr_jittor.pt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
+from detr_jittor.twin.denoising import Noisy
+
+
+@dataclass
+class Scene:
+    """What the queries look at."""
+
+    memory: torch.Tensor  # [B, S, D] the encoder's output
+    mask: torch.Tensor  # [B, S] bool, true in the padding
+    pos: torch.Tensor  # [B, S, D]
+    maps: list  # [B, h, w, D] each, that of the smallest stride first; zero in the padding
+    extent: torch.Tensor  # [B, 2] the share of the padded height and width that a picture covers
+
+
+class QueryAttention(MultiheadAttention):
+    """Self-attention in which the queries see each other, and a group of noisy copies sees them and itself."""
+
+    def forward(self, x, pos, noisy: Noisy | None = None):
+        """[B, K, D], their positions [B, K, D] → [B, K, D]"""
+        q, k, v = self.project(x + pos, x + pos, x)
+        if noisy is None:
+            return self.out_proj(transformer.attention(q, k, v, None, self.nheads, self.dropout))
+        b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]
+        first = x.shape[1] - copies  # Q
+        of_queries = transformer.attention(q[:, :first], k[:, :first], v[:, :first], None, self.nheads, self.dropout)
+        # Each group is a row of its own in the batch: so the groups cannot see each other
+        q = q[:, first:].reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
+        k, v = (self.beside(y, first, groups) for y in (k, v))  # [B·G, Q + T, D]
+        hidden = torch.as_tensor(noisy.hidden(first), device=x.device)  # [B·G, Q + T]
+        of_copies = transformer.attention(q, k, v, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
+        return self.out_proj(torch.cat([of_queries, of_copies], 1))
+
+    def beside(self, x, first: int, groups: int):
+        """The queries beside each group of copies: [B, Q + G·T, D] → [B·G, Q + T, D]"""
+        b, d = x.shape[0], x.shape[2]
+        queries = x[:, None, :first].expand(-1, groups, -1, -1)  # [B, G, Q, D]
+        return torch.cat([queries, x[:, first:].reshape(b, groups, -1, d)], 2).flatten(0, 1)
+
+
+class ConditionalAttention(nn.Module):
+    """Cross-attention of queries that know where they are.
+
+    By head, a query is [W_q x ‖ W_p p] and a key [W_k m ‖ W_r pos]: content meets content and place meets place
+    (equation 4 of Conditional DETR). Without `conditional`, positions are added as DETR adds them. Keys and values have
+    no bias: it would change no weight, and `out_proj` has one.
+    """
+
+    def __init__(self, config: ModelConfig, sampled: bool):
+        super().__init__()
+        dim = config.hidden_dim
+        self.nheads = config.nheads
+        self.conditional = not config.no_conditional
+        self.sampled = sampled
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        if self.conditional:
+            self.query_place = nn.Linear(dim, dim)
+            self.key_place = nn.Linear(dim, dim, bias=False)
+        self.out_proj = nn.Linear(dim, dim)
+        self.dropout = Dropout(config.dropout)  # on the attention weights
+
+    def forward(self, x, query_pos, place, scene: Scene, boxes):
+        """[B, K, D], their positions [B, K, D], p [B, K, D] the sine of their centres, boxes [B, K, 4] → [B, K, D]"""
+        content = self.query(x) if self.conditional else self.query(x + query_pos)
+        place = self.query_place(place) if self.conditional else content
+        look = self.at_samples if self.sampled else self.everywhere
+        return self.out_proj(look(content, place, scene, boxes))
+
+    def everywhere(self, content, place, scene: Scene, boxes):
+        """On the whole encoder output"""
+        if not self.conditional:
+            key = self.key(scene.memory + scene.pos)
+            return transformer.attention(content, key, self.value(scene.memory), scene.mask, self.nheads, self.dropout)
+        query = self.joined(content, place)
+        key = self.joined(self.key(scene.memory), self.key_place(scene.pos))
+        return transformer.attention(query, key, self.value(scene.memory), scene.mask, self.nheads, self.dropout)
+
+    def joined(self, content, place):
+        """[B, L, D] and [B, L, D] → [B, L, 2D], side by side in each head"""
+        pair = [x.unflatten(2, (self.nheads, -1)) for x in (content, place)]  # [B, L, n, D / n]
+        return torch.cat(pair, 3).flatten(2)
+
+    def at_samples(self, content, place, scene: Scene, boxes):
+        """On the bins of each query's box"""
+        width = content.shape[2] // self.nheads * (2 if self.conditional else 1)  # of a query's head
+        key_place = self.key_place if self.conditional else self.key
+        content = to_heads(content * width**-0.5, self.key.weight, self.nheads)  # [B, K, n, D]
+        place = to_heads(place * width**-0.5, key_place.weight, self.nheads)  # [B, K, n, D]
+        seen = sampled_attention(content, place, scene.maps, boxes, scene.extent, self.dropout)  # [B, K, n, D]
+        return from_heads(seen, self.value.weight, self.nheads)
+
+
+class BoxDecoderLayer(nn.Module, FeedForward):
+    def __init__(self, config: ModelConfig, sampled: bool):
+        super().__init__()
+        dim = config.hidden_dim
+        self.self_attn = QueryAttention(dim, config.nheads, config.dropout)
+        self.multihead_attn = ConditionalAttention(config, sampled)
+        self.linear1 = nn.Linear(dim, config.dim_feedforward)
+        self.dropout = Dropout(config.dropout)
+        self.linear2 = nn.Linear(config.dim_feedforward, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim)
+        self.dropout1 = Dropout(config.dropout)
+        self.dropout2 = Dropout(config.dropout)
+        self.dropout3 = Dropout(config.dropout)
+        self.pre_norm = config.pre_norm
+
+    def forward(self, x, query_pos, place, scene: Scene, boxes, noisy: Noisy | None):
+        """[B, K, D], their positions [B, K, D], the sine of their centres [B, K, D], boxes [B, K, 4] → [B, K, D]"""
+        if self.pre_norm:
+            x = x + self.dropout1(self.self_attn(self.norm1(x), query_pos, noisy))
+            x = x + self.dropout2(self.multihead_attn(self.norm2(x), query_pos, place, scene, boxes))
+            return x + self.dropout3(self.feed_forward(self.norm3(x)))
+        x = self.norm1(x + self.dropout1(self.self_attn(x, query_pos, noisy)))
+        x = self.norm2(x + self.dropout2(self.multihead_attn(x, query_pos, place, scene, boxes)))
+        return self.norm3(x + self.dropout3(self.feed_forward(x)))
+
+
+class BoxDecoder(nn.Module):
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        dim, sampling = config.hidden_dim, not config.no_sampling
+        self.layers = nn.ModuleList(
+            [BoxDecoderLayer(config, sampling and number > 0) for number in range(config.dec_layers)])
+        self.norm = nn.LayerNorm(dim)
+        self.box_position = MLP(2 * dim, dim, dim, 2)
+        if config.dec_layers > 1 and not config.no_conditional:
+            self.query_scale = MLP(dim, dim, dim, 2)
+        self.scaled = config.dec_layers > 1 and not config.no_conditional
+
+    def forward(self, x, logits, scene: Scene, box_delta, noisy: Noisy | None):
+        """Decode the queries and refine their boxes.
+
+        Args: x [B, K, D] content, logits [B, K, 4] of the boxes, box_delta: the head that moves them.
+
+        Returns: hs [L, B, K, D], the output of every layer through the same norm, and its boxes [L, B, K, 4].
+        """
+        half, hs, found = x.shape[2] // 2, [], []
+        for number, layer in enumerate(self.layers):
+            boxes = logits.sigmoid()
+            cx, cy, w, h = (sine(side, half) for side in boxes.unbind(2))  # [B, K, D / 2] each
+            query_pos = self.box_position(torch.cat([cy, cx, h, w], 2))  # [B, K, D]
+            place = torch.cat([cy, cx], 2)  # [B, K, D], rows first as the picture's positions
+            if number and self.scaled:
+                place = place * self.query_scale(hs[-1])
+            x = layer(x, query_pos, place, scene, boxes, noisy)
+            hs.append(self.norm(x))
+            moved = logits + box_delta(hs[-1])  # σ⁻¹(r) + Δ
+            found.append(moved.sigmoid())
+            logits = moved.detach()
+        return torch.stack(hs), torch.stack(found)
+
+
+class MapProjection(nn.Module):
+    """A stage of the backbone at the transformer's width."""
+
+    def __init__(self, channels: int, dim: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, dim, 1)
+        self.norm = nn.GroupNorm(32, dim)
+
+    def forward(self, x):
+        """[B, C, h, w] → [B, D, h, w]"""
+        return self.norm(self.conv(x))
+
+
+class BoxTransformer(nn.Module):
+    def __init__(self, config: ModelConfig, channels: list[int]):
+        """
+        Args:
+            channels: of the backbone's stages that are sampled besides the encoder's output.
+        """
+        super().__init__()
+        self.encoder = TransformerEncoder(config)
+        self.decoder = BoxDecoder(config)
+        self.maps = nn.ModuleList([MapProjection(c, config.hidden_dim) for c in channels])
+
+    def forward(self, src, mask, pos, stages: list, stage_masks: list, extent, x, logits, box_delta, noisy=None):
+        """Encode the picture, then decode the queries.
+
+        Args: src [B, D, h, w] features, mask [B, h, w] bool, pos [B, D, h, w]; stages [B, C, h', w'] of the backbone
+            that are sampled besides, with their masks; the others as `BoxDecoder` and `Scene` have them.
+
+        Returns: hs [L, B, K, D] and boxes [L, B, K, 4] of every decoder layer.
+        """
+        b, d, h, w = src.shape
+        pos = pos.flatten(2).transpose(1, 2)  # [B, S, D]
+        memory = self.encoder(src.flatten(2).transpose(1, 2), mask.flatten(1), pos)  # [B, S, D]
+        maps = [projection(stage).permute(0, 2, 3, 1) for projection, stage in zip(self.maps, stages)]
+        maps = [x * ~hidden[..., None] for x, hidden in zip([*maps, memory.view(b, h, w, d)], [*stage_masks, mask])]
+        scene = Scene(memory, mask.flatten(1), pos, maps, extent)
+        return self.decoder(x, logits, scene, box_delta, noisy)

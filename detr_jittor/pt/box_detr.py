@@ -1,0 +1,67 @@
+"""The detector for few pictures (--decoder box): DETR's backbone and encoder, and a decoder whose queries are boxes.
+
+B batch, L decoder layers, Q queries, N noisy copies, K = Q + N, C classes, D width.
+"""
+
+import torch
+from torch import nn
+
+from detr_jittor.config.options import ModelConfig
+from detr_jittor.pt import backbone
+from detr_jittor.pt.backbone import Joiner
+from detr_jittor.pt.box_decoder import BoxTransformer
+from detr_jittor.pt.detr import MLP
+from detr_jittor.twin.denoising import Noisy
+
+
+class BoxDETR(nn.Module):
+    def __init__(self, config: ModelConfig, num_classes: int):
+        super().__init__()
+        dim = config.hidden_dim
+        joiner = Joiner(config)
+        samples = config.dec_layers > 1 and not config.no_sampling
+        self.stages = list(range(1, config.backbone_stages - 1)) if samples else []  # strides 8, 16
+        channels = [joiner.num_channels >> (config.backbone_stages - 1 - stage) for stage in self.stages]
+        self.transformer = BoxTransformer(config, channels)
+        if config.no_focal:
+            self.class_embed = nn.Linear(dim, num_classes + 1)
+        else:
+            self.class_score = nn.Linear(dim, num_classes)
+        self.focal = not config.no_focal
+        self.box_delta = MLP(dim, dim, 4, 3)
+        self.query_content = nn.Embedding(config.num_queries, dim)
+        self.query_box = nn.Embedding(config.num_queries, 4)
+        if config.denoising:
+            self.label_embed = nn.Embedding(num_classes, dim)
+        self.input_proj = nn.Conv2d(joiner.num_channels, dim, 1)
+        self.backbone = joiner
+
+    def forward(self, images, mask, noisy: Noisy | None = None):
+        """Detect objects.
+
+        Args: images [B, 3, H, W], mask [B, H, W] bool, true in the padding; noisy: copies of the objects, which
+            stand behind the queries.
+
+        Returns: of every decoder layer, the last one last:
+            logits [L, B, K, C], a class each by itself; with `no_focal` [L, B, K, C + 1], the last one "no object";
+            boxes [L, B, K, 4], (cx, cy, w, h) as a fraction of each picture's own size.
+        """
+        features, small, pos = self.backbone(images, mask)
+        stages = [features[stage] for stage in self.stages]
+        masks = [backbone.shrink_mask(mask, *stage.shape[-2:]) for stage in stages]
+        inside = (~mask).to(pos.dtype)
+        extent = torch.stack([inside[:, :, 0].mean(1), inside[:, 0].mean(1)], 1)  # [B, 2]
+        x, logits = self.queries(len(images), noisy)
+        hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, extent, x, logits,
+                                     self.box_delta, noisy)
+        return (self.class_score if self.focal else self.class_embed)(hs), boxes
+
+    def queries(self, b: int, noisy: Noisy | None):
+        """Content [B, K, D] and boxes [B, K, 4], as logits"""
+        x = self.query_content.weight[None].expand(b, -1, -1)  # [B, Q, D]
+        logits = self.query_box.weight[None].expand(b, -1, -1)  # [B, Q, 4]
+        if noisy is None:
+            return x, logits
+        shown = self.label_embed.weight[torch.as_tensor(noisy.labels, device=x.device)]  # [B, N, D]
+        copies = torch.as_tensor(noisy.logits, device=x.device, dtype=x.dtype)
+        return torch.cat([x, shown], 1), torch.cat([logits, copies], 1)
