@@ -21,6 +21,8 @@ QUERIES_AT_ONCE = 20  # queries whose masks are made together in evaluation: mem
 class BaseTwin:
     """The methods of `contract.Twin` that need no framework; a twin has the others."""
 
+    is_updating = False  # whether the weights are being changed right now
+
     def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
         """See `contract.Twin.train_step`."""
         self.prepare(seed)
@@ -63,11 +65,18 @@ class BaseTwin:
 
     def update(self, lr_factor: float) -> float:
         """One step of the optimizer, and of what follows the weights. Returns: the gradients' norm before clipping."""
+        self.is_updating = True
         norm = self.optimizer.step(lr_factor)
         self.average_statistics()
         if self.average and np.isfinite(norm):
             self.average.update(average_decay(self.optimizer.steps))
+        self.is_updating = False
         return norm
+
+    @property
+    def updates(self) -> int | None:
+        """See `contract.Twin.updates`."""
+        return None if self.is_updating else self.optimizer.steps
 
     @contextmanager
     def averaged(self):

@@ -27,6 +27,7 @@ class Twin(Protocol):
     device: str  # what it runs on, in words
     kernels: str  # which kernels serve, in words
     trained: Collection[str]  # the names of the weights that the optimizer moves
+    updates: int | None  # steps that the optimizer has taken; None while one is half done, so that `state` is no state
 
     def __init__(self, config: Config, num_classes: int, processes: Processes = ALONE):
         """
