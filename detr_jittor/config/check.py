@@ -24,6 +24,13 @@ def check(config: Config) -> None:
                 raise DetrError(what, fix)
 
 
+def check_sizes(config: Config) -> None:
+    """Errors: DetrError for a model or pictures that no machine has the memory for, as a hostile file can describe."""
+    for broken, what, fix in size_rules(config):
+        if broken:
+            raise DetrError(what, fix)
+
+
 def size_rules(config: Config):
     """(broken, what, fix) of numbers that something is allocated by, as large as no machine serves"""
     values = config.flat()

@@ -12,7 +12,7 @@ from detr_jittor.engine.averages import Averages, loss_weights
 from detr_jittor.engine.build import build
 from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.collapse import Collapse
-from detr_jittor.engine.dataset import tell_unmeasured
+from detr_jittor.engine.dataset import tell_depth, tell_remarks, tell_unmeasured
 from detr_jittor.engine.job import Job, agreement, join, take_folder
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import Start, find_start, resolve, tell_start
@@ -41,7 +41,9 @@ def evaluate(config: Config, start: Start | None = None) -> Results | None:
         tell_start(config, start)
         data = in_its_labels(config, start, open_split(config.data, "val", config.model.masks))
         config = resolve(config, data, start)
+        tell_remarks(data)
         if processes.rank == 0:
+            tell_depth(data)
             tell_unmeasured(data)
         twin = build(config, start, processes=processes)
         if processes.size > 1:

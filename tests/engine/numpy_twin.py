@@ -44,6 +44,10 @@ class NumpyTwin:
         self.steps = 0
         self.n_parameters = sum(self.model[n].size for n in self.trained)
 
+    @property
+    def updates(self):
+        return self.steps
+
     def forward(self, batch: Batch, keep=1.0):
         colours = batch.images.mean((2, 3)) * keep  # [B, 3]
         features = colours * self.model["backbone.0.body.layer2.0.conv1.weight"]
