@@ -80,7 +80,8 @@ FAULTS = (
     fault("class cost −log p", "matching", "jt/criterion.py",
           "c.set_cost_class * probability", "c.set_cost_class * jt.log(probability)"),
     fault("the last layer's assignment for all layers", "matching", "jt/criterion.py",
-          "indices = match(cost.numpy(), sizes)", "indices = match(cost.numpy(), sizes)[-1:] * len(logits)"),
+          "return match(cost.numpy(), [len(t.labels) for t in targets])",
+          "return match(cost.numpy(), [len(t.labels) for t in targets])[-1:] * len(logits)"),
 
     # losses
     fault("eos weight on the wrong class", "losses", "jt/criterion.py",
@@ -129,7 +130,7 @@ FAULTS = (
 
     # training
     fault("trained in evaluation mode", "training", "jt/twin.py",
-          "set_training(self.model, True)", "set_training(self.model, False)"),
+          "set_training(self.model, seed is not None)", "set_training(self.model, False)"),
 
     # detections (the first stage with two batches of one size and other padding)
     fault("positions kept for every size, whatever the mask", "detections", "jt/backbone.py",

@@ -13,6 +13,7 @@ from detr_jittor.bench.group import LIMIT, Clock, Group
 from detr_jittor.bench.numbers import Row, pairs
 from detr_jittor.bench.plan import Plan, Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
+from detr_jittor.bench.stages import STAGES
 from detr_jittor.bench.tasks import LIMIT_SIDE, CoreTask
 from detr_jittor.config.options import Config
 from detr_jittor.config.presets import DEMO
@@ -156,7 +157,7 @@ class Bench:
                  if key != LIMIT}
         data = group.in_turn("data", "train", 2 * self.plan.rounds)
         self.say(group.rows("stage: data, in a process that reads pictures", TWINS, data))
-        for stage in ("forward", "matching", "losses", "backward", "optimizer"):
+        for stage in STAGES:
             values = {key: [v[stage] for v in answers] for key, answers in parts.items()}
             self.say(group.rows(f"stage: {stage}", TWINS, values))
 

@@ -58,6 +58,15 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
+    @torch.no_grad()
+    def match(self, logits, boxes, targets: list[Target]) -> list:
+        """The cheapest assignment of every layer, as `twin.matching.match` gives it: [L, B, Q, C + 1], [L, B, Q, 4]"""
+        labels = np.concatenate([t.labels for t in targets])  # [ΣT]
+        target_boxes = np.concatenate([t.boxes for t in targets])
+        target_boxes = torch.as_tensor(target_boxes, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
+        cost = self.matching_cost(logits, boxes, labels, target_boxes)
+        return match(cost.cpu().numpy(), [len(t.labels) for t in targets])
+
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
                  processes: Processes = ALONE):
         """Losses of every decoder layer, those of the masks of the last one.
@@ -80,9 +89,7 @@ class Criterion:
         target_boxes = torch.as_tensor(target_boxes, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
         sizes = [len(t.labels) for t in targets]
         if indices is None:
-            with torch.no_grad():
-                cost = self.matching_cost(logits, boxes, labels, target_boxes)
-            indices = match(cost.cpu().numpy(), sizes)
+            indices = self.match(logits, boxes, targets)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
         num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
