@@ -54,7 +54,9 @@ class TwinTask(Task):
         self.steps = 0
 
     def identity(self) -> str:
-        return f"{self.twin.name} on {self.twin.device}, kernels: {self.twin.kernels}"
+        slow = self.timing.reference_primitives()
+        return (f"{self.twin.name} on {self.twin.device}, kernels: {self.twin.kernels}"
+                + f", {slow} layers by oneDNN's reference code" * bool(slow))
 
     def take_weights(self) -> None:
         """Random weights with which activations stay near 1, the same in both twins."""

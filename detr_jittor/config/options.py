@@ -148,6 +148,8 @@ class RunConfig:
                                 "the Jittor twin makes, so that runs can be compared (added)", ("native", "shared"))
     precision: str = option("float32", "what is multiplied: float32, or bf16 with float32 weights and sums (added)",
                             ("float32", "bf16"))
+    threads: int = option(0, "how many threads compute; 0: one for each processor that this process may use, shared "
+                          "with others of mpirun or torchrun (added)")
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
 
 

@@ -16,6 +16,7 @@ from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import threads
 from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.base import BaseTwin
 from detr_jittor.twin.denoising import Noisy
@@ -39,6 +40,7 @@ class JittorTwin(BaseTwin):
         self.config = config
         self.processes = processes
         self.device = choose_device(config.run.device)
+        threads.use(config.run.threads)
         self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
         kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
         self.model = kind(config.model, num_classes)

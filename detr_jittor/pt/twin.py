@@ -15,6 +15,7 @@ from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
+from detr_jittor.twin import threads
 from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.base import BaseTwin
 from detr_jittor.twin.denoising import Noisy
@@ -40,6 +41,7 @@ class PyTorchTwin(BaseTwin):
         self.processes = processes
         self.device = choose_device(config.run.device)
         self.bfloat16 = config.run.precision == "bf16"
+        threads.use(config.run.threads, torch.set_num_threads)
         torch.manual_seed(config.run.seed)
         kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
         self.model = kind(config.model, num_classes).to(self.device)
