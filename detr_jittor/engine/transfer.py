@@ -119,8 +119,8 @@ def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: 
 
 
 def has_rows(given: np.ndarray, own: np.ndarray, kept: dict[int, int]) -> bool:
-    """Whether an old head [C + 1, …] can give the new one its rows. If not, it is of another width or damaged, which the
-    strict loader tells with the rest."""
+    """Whether an old head [C + 1, …] can give the new one its rows; one of another width, or damaged, is for the strict
+    loader to tell with the rest."""
     return given.shape[1:] == own.shape[1:] and len(given) > max(kept.values(), default=0)
 
 
