@@ -93,9 +93,9 @@ FAULTS = (
           "wanted.reshape(-1)[pairs] = labels[matched]", "wanted.reshape(-1)[pairs] = labels[matched] - 1"),
     fault("box losses divided by the pictures, not the boxes", "losses", "jt/criterion.py",
           "processes.mean(sum([*sizes, *rest]))", "processes.mean(len(sizes))"),
-    fault("coefficients of L1 and GIoU exchanged", "losses", "jt/criterion.py",
-          '"loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef',
-          '"loss_bbox": c.giou_loss_coef, "loss_giou": c.bbox_loss_coef'),
+    fault("coefficients of L1 and GIoU exchanged", "losses", "twin/loss_terms.py",
+          '"loss_bbox": loss.bbox_loss_coef', '"loss_bbox": loss.giou_loss_coef',
+          '"loss_giou": loss.giou_loss_coef', '"loss_giou": loss.bbox_loss_coef'),
 
     # gradients
     fault("dropout without scaling", "gradients", "jt/dropout.py",

@@ -8,7 +8,7 @@ from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.splits import open_split
-from detr_jittor.engine.averages import Averages, loss_weights
+from detr_jittor.engine.averages import Averages
 from detr_jittor.engine.build import build
 from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.collapse import Collapse
@@ -19,6 +19,7 @@ from detr_jittor.engine.start import Start, find_start, resolve, tell_start
 from detr_jittor.errors import SharedError
 from detr_jittor.evaluate.results import Evaluator, Results
 from detr_jittor.report.progress import Progress
+from detr_jittor.twin.loss_terms import loss_weights
 from detr_jittor.twin.processes import check_same_start
 
 

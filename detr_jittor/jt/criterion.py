@@ -11,7 +11,7 @@ import numpy as np
 from detr_jittor.config.options import LossConfig
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
-from detr_jittor.twin.matching import match
+from detr_jittor.twin.matching import flat_indices, match
 from detr_jittor.twin.parts import class_weight, share
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
@@ -163,13 +163,6 @@ class Criterion:
         wrong = (logits.detach().argmax(-1)[0].numpy() != wanted)[matched]
         return jt.array(np.array([100 * wrong.mean() if len(wrong) else 100.0], np.float32))
 
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
-        c = self.config
-        coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
-                        "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
-        return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
-
 
 def mask_losses(masks, target):
     """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
@@ -199,11 +192,3 @@ def early(function, x, *others):
     jt.sync([values, *gradients])
     zero = x - x.detach()
     return values.detach() + jt.concat([(gradient.detach() * zero).sum().reshape(1) for gradient in gradients])
-
-
-def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
-    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
-    start = np.cumsum([0, *sizes])
-    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
-            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
-    return tuple(np.concatenate(column) for column in zip(*rows))

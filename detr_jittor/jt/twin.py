@@ -20,6 +20,7 @@ from detr_jittor.twin import threads
 from detr_jittor.twin.attention import attention_of, attention_of_boxes
 from detr_jittor.twin.base import BaseTwin
 from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.loss_terms import weights_of
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.twin.recorder import listening
@@ -85,7 +86,7 @@ class JittorTwin(BaseTwin):
         masks_of = partial(self.model.masks, *seen) if seen else None
         names, values, _ = self.criterion(logits[self.first_layer:], boxes[self.first_layer:], batch.targets, indices,
                                           masks_of, rest, processes, *noisy)
-        weights = jt.array(self.criterion.weights(names))
+        weights = jt.array(weights_of(self.config, names))
         return names, values, (values * weights).sum()
 
     def log(self, names, values, loss) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from detr_jittor.config.options import LossConfig
 from detr_jittor.pt.segmentation import interpolate
-from detr_jittor.twin.matching import match
+from detr_jittor.twin.matching import flat_indices, match
 from detr_jittor.twin.parts import class_weight, share
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
@@ -164,13 +164,6 @@ class Criterion:
         wrong = (logits.argmax(-1).cpu().numpy() != wanted)[matched]
         return logits.new_tensor([100 * wrong.mean() if len(wrong) else 100.0])
 
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
-        c = self.config
-        coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
-                        "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
-        return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
-
 
 def mask_losses(masks, target):
     """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
@@ -197,11 +190,3 @@ def early(function, x, *others):
     gradients = [torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in values]
     zero = x - x.detach()
     return values.detach() + torch.stack([(gradient * zero).sum() for gradient in gradients])
-
-
-def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
-    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
-    start = np.cumsum([0, *sizes])
-    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
-            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
-    return tuple(np.concatenate(column) for column in zip(*rows))

@@ -23,7 +23,7 @@ def attention_of(calls: list[tuple[np.ndarray, np.ndarray]], padding: np.ndarray
     if config.enc_layers:
         encoder = weights(*calls[config.enc_layers - 1], hidden, config.nheads).reshape(b, h, w, h, w)
     decoder = weights(*calls[-1], hidden, config.nheads).reshape(b, -1, h, w)
-    return Attention(decoder, encoder, stride=16 if config.dilation or config.backbone_stages == 3 else 32)
+    return Attention(decoder, encoder, stride=config.stride)
 
 
 def attention_of_boxes(calls: list[tuple[np.ndarray, np.ndarray]], samples: list[np.ndarray], padding: np.ndarray,

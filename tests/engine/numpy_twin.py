@@ -96,6 +96,12 @@ class NumpyTwin:
         boxes = np.tile(np.float32([0.5, 0.5, 0.5, 0.5]), (len(batch), QUERIES, 1))
         return Outputs(logits, boxes)
 
+    def attend(self, batch):
+        raise NotImplementedError("it has no attention")
+
+    def to_float64(self):
+        return self
+
     def state(self):
         return State({n: v.copy() for n, v in self.model.items()},
                      {n: (m.copy(), v.copy()) for n, (m, v) in self.moments.items()} if self.steps else {}, self.steps)
