@@ -17,7 +17,7 @@ from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.twin import seeding
-from detr_jittor.twin.attention import attention_of, attention_of_boxes
+from detr_jittor.twin.attention import attention_of
 from detr_jittor.twin.denoising import Noisy, noisy_copies
 from detr_jittor.twin.parameters import NORM_BUFFERS, initial_values, is_averaged, is_trained
 from detr_jittor.twin.parts import added, parts
@@ -149,11 +149,10 @@ class PyTorchTwin:
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
         pairs, padding = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls], paddings[0].cpu().numpy()
-        if not sampled:
-            return outputs, attention_of(pairs, padding, self.config.model)
-        content, place, maps, boxes, extent = sampled[-1]
-        samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
-        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
+        samples = []
+        for content, place, maps, boxes, extent in sampled[-1:]:
+            samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of(pairs, padding, self.config.model, samples)
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""
