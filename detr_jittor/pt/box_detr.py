@@ -51,8 +51,9 @@ class BoxDETR(nn.Module):
         masks = [backbone.shrink_mask(mask, *stage.shape[-2:]) for stage in stages]
         inside = (~mask).to(pos.dtype)
         down, across = inside[:, :, 0].sum(1) / mask.shape[1], inside[:, 0].sum(1) / mask.shape[2]  # [B]
+        extent = torch.stack([down, across], 1)  # [B, 2]
         x, logits = self.queries(len(images), noisy)
-        hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, torch.stack([down, across], 1), x, logits,
+        hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, extent, x, logits,
                                      self.box_delta, noisy)
         return (self.class_score if self.focal else self.class_embed)(hs), boxes
 
