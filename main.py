@@ -2,7 +2,7 @@
 
 import sys
 
-from detr_jittor.__main__ import main
+from detr_jittor.cli.commands import end, main
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    end(main(["train", *sys.argv[1:]]))

@@ -1,8 +1,6 @@
 """`python -m detr_jittor COMMAND`, which is the same as `detr-jittor COMMAND`."""
 
-import sys
-
-from detr_jittor.cli.commands import main
+from detr_jittor.cli.commands import end, main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -8,6 +8,8 @@ from detr_jittor.config.check import check
 from detr_jittor.errors import DetrError
 from detr_jittor.twin import seeding
 
+pytestmark = pytest.mark.slow
+
 BOX = SMALL.replace(decoder="box")
 PARTS = {"all parts": {}, "pre-norm, three stages": {"pre_norm": True, "backbone_stages": 3},
          "no conditional": {"no_conditional": True}, "no sampling": {"no_sampling": True},

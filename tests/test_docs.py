@@ -160,6 +160,8 @@ def test_the_readme_tells_the_figures_of_the_pages(page):
         assert [what, *measured] in speed
         assert any(row[0].startswith(what) and measured[1].startswith(row[1]) and row[2] == on_avx2 for row in speed)
     proof = read(ROOT / "docs" / f"proof{suffix}")
+    summary = re.findall(r"(?<![\d.])\d\.\d\d(?= (?:times|and)| 倍)", read(page).split("\n## ")[0])
+    assert len(summary) == 3 and all(figure in proof or figure in [row[-1] for row in speed] for figure in summary)
     assert len(proved) == 2 + 5
     for row in proved[2:]:
         for figure in re.findall(r"\d*\.?\d+", row[1].replace("5,600", "")):

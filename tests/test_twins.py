@@ -134,3 +134,22 @@ def test_bf16_is_no_farther_from_the_truth_than_autocast():
         assert losses[-1] < losses[0]
     JittorTwin(SMALL, NUM_CLASSES)  # float32 again, for the tests that follow
     assert 1e-4 < errors[0] < errors[1] < 0.2
+
+
+def test_a_step_that_is_half_done_is_known(pair, monkeypatch):
+    """What the engine saves after an error of the program depends on it: before the update the weights are whole."""
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    for twin in pair:
+        step = (small_batch(0), seeding.step_seed(42, 0), 1.0)
+        twin.train_step(*step)
+        assert twin.updates == 1
+        for owner, name, updates in ((twin.criterion, "match", 1), (twin.optimizer, "step", None)):
+            with monkeypatch.context() as m:
+                m.setattr(owner, name, fail)
+                with pytest.raises(ZeroDivisionError):
+                    twin.train_step(*step)
+            assert twin.updates == updates, name
+        twin.train_step(*step)
+        assert twin.updates == 2

@@ -80,7 +80,8 @@ FAULTS = (
     fault("class cost −log p", "matching", "jt/criterion.py",
           "c.set_cost_class * probability", "c.set_cost_class * jt.log(probability)"),
     fault("the last layer's assignment for all layers", "matching", "jt/criterion.py",
-          "indices = match(cost.numpy(), sizes)", "indices = match(cost.numpy(), sizes)[-1:] * len(logits)"),
+          "return match(cost.numpy(), [len(t.labels) for t in targets])",
+          "return match(cost.numpy(), [len(t.labels) for t in targets])[-1:] * len(logits)"),
 
     # losses
     fault("eos weight on the wrong class", "losses", "jt/criterion.py",
@@ -92,9 +93,9 @@ FAULTS = (
           "wanted.reshape(-1)[pairs] = labels[matched]", "wanted.reshape(-1)[pairs] = labels[matched] - 1"),
     fault("box losses divided by the pictures, not the boxes", "losses", "jt/criterion.py",
           "processes.mean(sum([*sizes, *rest]))", "processes.mean(len(sizes))"),
-    fault("coefficients of L1 and GIoU exchanged", "losses", "jt/criterion.py",
-          '"loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef',
-          '"loss_bbox": c.giou_loss_coef, "loss_giou": c.bbox_loss_coef'),
+    fault("coefficients of L1 and GIoU exchanged", "losses", "twin/loss_terms.py",
+          '"loss_bbox": loss.bbox_loss_coef', '"loss_bbox": loss.giou_loss_coef',
+          '"loss_giou": loss.giou_loss_coef', '"loss_giou": loss.bbox_loss_coef'),
 
     # gradients
     fault("dropout without scaling", "gradients", "jt/dropout.py",
@@ -129,7 +130,7 @@ FAULTS = (
 
     # training
     fault("trained in evaluation mode", "training", "jt/twin.py",
-          "set_training(self.model, True)", "set_training(self.model, False)"),
+          "set_training(self.model, seed is not None)", "set_training(self.model, False)"),
 
     # detections (the first stage with two batches of one size and other padding)
     fault("positions kept for every size, whatever the mask", "detections", "jt/backbone.py",

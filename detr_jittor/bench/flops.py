@@ -6,9 +6,7 @@ B batch, S = h·w features of a picture, Q queries, D width, F hidden width, C c
 
 from dataclasses import dataclass
 
-from detr_jittor.config.options import Config
-
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+from detr_jittor.config.options import DEPTHS, Config
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class Plan:
     inference_rounds: int = 10  # the same for inference of one picture, which is shorter
     varying: int = 10  # batches of sizes that were not seen before
     demo_rounds: int = 20
+    busy_rounds: int = 5  # the same beside a busy process, and with too many threads
     starts: int = 3  # processes of each twin until the first step
     without_operators: bool = True  # also with Jittor's operators not yet compiled
     stages: bool = True
@@ -30,7 +31,7 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, inference_rounds=4,
-             varying=4, demo_rounds=10, starts=1, without_operators=False, stages=False, kernel_rounds=0,
+             varying=4, demo_rounds=10, busy_rounds=3, starts=1, without_operators=False, stages=False, kernel_rounds=0,
              run_rounds=0, demo_runs=False, seconds=285,
              left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, single kernels, the "
                       "start with operators not yet compiled, an epoch and an evaluation of real pictures, the demo's "
@@ -49,5 +50,6 @@ INFERENCE = {(480, 640): {"eager": 2.0, "compile": 1.25, "onnxruntime": 0.95, "o
              (800, 1066): {"eager": 2.5, "compile": 1.35, "onnxruntime": 0.95, "openvino": 0.9}}
 INFERENCE_BF16 = {(480, 640): {"openvino bf16": 0.8, "bf16": 1.5}, (800, 1066): {"openvino bf16": 0.8}}
 VARYING_RATIO, MEMORY_RATIO, DEMO_RATIO = 1.6, 1.0, 1.3
+BUSY = 2.0  # times its own time on a quiet machine, of a training step beside a busy process
 FRACTION = 0.7  # of the limit, training
 START, START_WITHOUT_OPERATORS = 6.0, 60.0  # seconds

@@ -55,7 +55,8 @@ def about(conditions: dict) -> list[str]:
     """Where and with what it was measured, a sentence each."""
     machine, limit = conditions["machine"], conditions["limit_gflops"]
     versions = ", ".join(f"{name} {version}" for name, version in conditions["versions"].items())
-    lines = [f"{machine['cpu']}, {machine['threads']} threads, {machine['system']}. {versions}.",
+    lines = [f"{machine['cpu']}, {machine['instructions']}, {machine['threads']} threads, {machine['system']}. "
+             f"{versions}.",
              f"Command: {conditions['command']}, {conditions['seconds']:.0f} s."]
     if limit:
         lines.append(f"Limit: {limit['median']:.0f} GFLOP/s ({limit['least']:.0f}–{limit['most']:.0f}).")

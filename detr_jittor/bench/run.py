@@ -1,5 +1,8 @@
 """The measurements, one after another. Each makes its rows as soon as it is done."""
 
+import contextlib
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from detr_jittor.bench.group import LIMIT, Clock, Group
 from detr_jittor.bench.numbers import Row, pairs
 from detr_jittor.bench.plan import Plan, Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
+from detr_jittor.bench.stages import STAGES
 from detr_jittor.bench.tasks import LIMIT_SIDE, CoreTask
 from detr_jittor.config.options import Config
 from detr_jittor.config.presets import DEMO
@@ -78,9 +82,13 @@ class Bench:
         for key in keys:
             group.add(key, config, config.model.num_classes)
             group.ask(key, "take_weights")
-            if identity := group.ask(key, "identity"):
-                self.identities[RIVALS[key].title] = identity
+        self.identify(group)
         return group
+
+    def identify(self, group: Group) -> None:
+        for key in group.members:
+            if RIVALS[key].is_twin and (identity := group.ask(key, "identity")):
+                self.identities[RIVALS[key].title] = identity
 
     def couples(self, rivals: list[str]) -> list[tuple[str, str]]:
         """Whom each is compared with: float32 with all, bf16 with bf16."""
@@ -120,6 +128,7 @@ class Bench:
                 self.stages(group)
             if self.plan.kernel_rounds:
                 self.kernels(group)
+        self.identify(group)  # by now it is known which layers have no quick code
         group.close()
 
     def memory(self, group: Group, name: str, rivals: list[str]) -> None:
@@ -156,7 +165,7 @@ class Bench:
                  if key != LIMIT}
         data = group.in_turn("data", "train", 2 * self.plan.rounds)
         self.say(group.rows("stage: data, in a process that reads pictures", TWINS, data))
-        for stage in ("forward", "matching", "losses", "backward", "optimizer"):
+        for stage in STAGES:
             values = {key: [v[stage] for v in answers] for key, answers in parts.items()}
             self.say(group.rows(f"stage: {stage}", TWINS, values))
 
@@ -266,17 +275,47 @@ class Bench:
         return pairs(found[JITTOR], found["eager"])
 
     def demo_step(self) -> None:
-        """A step of the demo's preset: small pictures, so that what each operator costs by itself shows."""
+        """A step of the demo's preset: small pictures, so that what each operator costs by itself shows; the same on a
+        busy machine, and with more threads than processors."""
         side, pictures = self.demo.data.min_size, self.demo.optim.batch_size
         self.tell(f"Training step of the demo preset, batch {pictures}, {side}×{side}")
-        config = self.demo.replace(device=self.config.run.device)
+        name = "training step, demo preset (ResNet-18)"
+        quiet, group = self.demo_steps(name, self.threads, self.plan.demo_rounds)
+        with busy_process():
+            group.in_turn("train", "demo", 1, 5)  # until it is noticed
+            must = {"jittor": plan.BUSY * median(quiet)} if quiet else {}
+            self.demo_row(group, f"{name}, beside a busy process", self.plan.busy_rounds, must)
+        group.close()
+        name += ", twice as many threads as processors"
+        self.demo_steps(name, 2 * self.threads, self.plan.busy_rounds)[1].close()
+
+    def demo_steps(self, name: str, threads: int, rounds: int) -> tuple[list[float], Group]:
+        """Jittor's seconds, and the processes"""
+        config = self.demo.replace(device=self.config.run.device, threads=threads)
         group = self.group([JITTOR, "eager"], config)
+        side, pictures = config.data.min_size, config.optim.batch_size
         group.put("demo", random_batch([(side, side)] * pictures, config.model.num_classes, 2, 4))
         group.in_turn("train", "demo", 1, 20)  # warm-up
-        found = seconds(group.in_turn("train", "demo", self.plan.demo_rounds, 5))
-        self.say(group.rows("training step, demo preset (ResNet-18)", TWINS, found, limit=self.limit(found),
-                            work=flops.training(config, config.model.num_classes, pictures, side, side)))
-        group.close()
+        return self.demo_row(group, name, rounds, {}), group
+
+    def demo_row(self, group: Group, name: str, rounds: int, must: dict[str, float]) -> list[float]:
+        """Jittor's seconds"""
+        found = seconds(group.in_turn("train", "demo", rounds, 5))
+        side, pictures = self.demo.data.min_size, self.demo.optim.batch_size
+        work = flops.training(self.demo, self.demo.model.num_classes, pictures, side, side)
+        self.say(group.rows(name, TWINS, found, limit=self.limit(found), work=work, must=must))
+        return found.get(JITTOR, [])
+
+
+@contextlib.contextmanager
+def busy_process():
+    """Another process that computes without end, in a session of its own as of another user."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def seconds(found: dict[str, list]) -> dict[str, list[float]]:

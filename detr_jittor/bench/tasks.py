@@ -12,6 +12,7 @@ import numpy as np
 from detr_jittor.align.weights import conditioned
 from detr_jittor.bench import kernels
 from detr_jittor.bench.rivals import Rival
+from detr_jittor.bench.stages import stages
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config
@@ -53,7 +54,9 @@ class TwinTask(Task):
         self.steps = 0
 
     def identity(self) -> str:
-        return f"{self.twin.name} on {self.twin.device}, kernels: {self.twin.kernels}"
+        slow = self.timing.reference_primitives()
+        return (f"{self.twin.name} on {self.twin.device}, kernels: {self.twin.kernels}"
+                + f", {slow} layers by oneDNN's reference code" * bool(slow))
 
     def take_weights(self) -> None:
         """Random weights with which activations stay near 1, the same in both twins."""
@@ -86,7 +89,8 @@ class TwinTask(Task):
 
     def stages(self, name: str) -> dict[str, float]:
         self.steps += 1
-        return self.timing.stages(self.twin, self.batches[name], step_seed(self.config.run.seed, self.steps))
+        seed = step_seed(self.config.run.seed, self.steps)
+        return stages(self.twin, self.batches[name], seed, self.timing.finish)
 
     def kernel(self, name: str, repeat: int) -> float:
         """Seconds of one kernel, forward and all gradients, mean of `repeat`"""

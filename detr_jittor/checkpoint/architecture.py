@@ -13,6 +13,8 @@ from detr_jittor.types import Classes
 
 BLOCKS = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34", (3, 4, 23, 3): "resnet101"}  # resnet50 as 34
 HEADS = {"class_embed": 1, "class_score": 0}  # class head → its rows besides the classes: "no object"
+SHAPED = ("backbone", "backbone_stages", "masks", "position_embedding", "enc_layers", "dec_layers", "dim_feedforward",
+          "hidden_dim", "num_queries", "pre_norm")  # what a shape or a name tells for certain
 PAPER_HEADS = {256: 8}  # width of the transformer → attention heads, which no shape tells
 
 
@@ -61,6 +63,13 @@ def box_options(weights: dict[str, np.ndarray]) -> dict:
         "no_conditional": "transformer.decoder.layers.0.multihead_attn.key_place.weight" not in weights,
         "no_sampling": "transformer.maps.0.conv.weight" not in weights,
     }
+
+
+def difference(config: Config, model: dict[str, np.ndarray]) -> str:
+    """In what settings differ from what the shapes of weights tell, in words; empty if in nothing that they tell."""
+    said, told = config.flat(), options_of(model, heads=1) or {}
+    return next((f"{name} is {said[name]}, the weights have {value}" for name, value in told.items()
+                 if name in SHAPED and said[name] != value), "")
 
 
 def count(weights: dict[str, np.ndarray], pattern: str) -> int:

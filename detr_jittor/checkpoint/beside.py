@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from detr_jittor.checkpoint.architecture import num_classes, options_of
+from detr_jittor.checkpoint.architecture import difference, num_classes, options_of
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError, is_unicode
@@ -15,7 +15,6 @@ NO_NAME = re.compile(r"LABEL_\d+|N/A", re.IGNORECASE)  # what transformers write
 # Their word for what the shapes tell too: by it a file of another model is known.
 THEIRS = {"d_model": "hidden_dim", "encoder_layers": "enc_layers", "decoder_layers": "dec_layers",
           "num_queries": "num_queries", "encoder_ffn_dim": "dim_feedforward"}
-UNTOLD = ("nheads", "backbone_norm", "dilation")  # what no shape tells, or not always
 
 
 def completed(path: Path, checkpoint: Checkpoint) -> Checkpoint:
@@ -53,12 +52,11 @@ def is_theirs(content) -> bool:
 
 def contradiction(content: dict, ours: Config | None, checkpoint: Checkpoint) -> str:
     """In what a config.json differs from the shapes of the weights, in words; empty if in nothing."""
+    if ours:
+        return difference(ours, checkpoint.state.model)
     told = options_of(checkpoint.state.model, heads=1) or {}
-    said = ours.flat() if ours else {name: content[key] for key, name in THEIRS.items() if key in content}
-    for name, value in told.items():
-        if name in said and name not in UNTOLD and said[name] != value:
-            return f"{name} is {said[name]!r}"[:60] + f", the weights have {value}"
-    return ""
+    return next((f"{name} is {content[key]!r}"[:60] + f", the weights have {told[name]}" for key, name in THEIRS.items()
+                 if key in content and name in told and content[key] != told[name]), "")
 
 
 def from_theirs(content: dict, checkpoint: Checkpoint) -> Config | None:

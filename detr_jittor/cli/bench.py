@@ -15,12 +15,13 @@ from detr_jittor.bench.numbers import spread
 from detr_jittor.bench.plan import FULL, QUICK, Plan
 from detr_jittor.bench.run import Bench
 from detr_jittor.bench.tasks import LIMIT_SIDE
-from detr_jittor.compare.conditions import cpu_name, threads, version
+from detr_jittor.compare.conditions import version
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.subset import write_subset
 from detr_jittor.report.log import make_folder, write_whole
+from detr_jittor.twin import processor, threads
 
 HELP = "measure the speed and memory of the Jittor twin against PyTorch and inference engines"
 PACKAGES = ("detr-jittor", "jittor", "torch", "onnxruntime", "openvino", "numpy")
@@ -49,12 +50,13 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
     make_folder(folder)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        benched = Bench(pictures(config, plan, Path(scratch) / "pictures"), plan, threads(), tell, Path(scratch))
+        benched = Bench(pictures(config, plan, Path(scratch) / "pictures"), plan, threads.count(), tell, Path(scratch))
         rows = benched.run()
     limits = [2 * LIMIT_SIDE**3 / seconds / 1e9 for seconds in benched.limits]
     conditions = {
         "command": f"detr-jittor {shlex.join(sys.argv[1:])}", "seconds": time.monotonic() - began,
-        "machine": {"cpu": cpu_name(), "threads": threads(), "system": platform.platform(terse=True)},
+        "machine": {"cpu": processor.name(), "instructions": processor.instruction_set(),
+                    "threads": threads.count(), "system": platform.platform(terse=True)},
         "versions": {name: version(name) for name in PACKAGES}, "model": config.flat(),
         "limit_gflops": limits and dict(zip(("median", "least", "most"), (median(limits), *spread(limits)))),
         "differences": benched.differences, "identities": benched.identities,

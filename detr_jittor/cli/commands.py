@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from detr_jittor.errors import DetrError, is_out_of_memory, tell
 
@@ -73,3 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         return tell(error)
+
+
+def end(status: int) -> NoReturn:
+    """End the program with this status.
+
+    One of several that torchrun has started ends without what its libraries do at an exit: all work is done, and
+    threads of theirs have aborted such a process there (once in some hundred runs, on a busy machine). MPI asks for
+    that exit, so Jittor's processes have it.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

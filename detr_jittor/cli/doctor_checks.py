@@ -20,13 +20,15 @@ from pathlib import Path
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import machine, onednn
 from detr_jittor.jt.setup.cuda import find_cuda, output_of
+from detr_jittor.twin import processor, threads, waiting
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 CACHE_NEEDS = 300  # MB; Jittor's core takes 130, oneDNN 40, DETR's operators some dozens
 CUTLASS_MD5 = "999ecb7e217e40c497bc3d0ded6643f0"  # the archive that Jittor 1.3.11 asks for
 CUTLASS_URL = "https://cg.cs.tsinghua.edu.cn/jittor/assets/cutlass.zip"
 INFLUENCE = ("JITTOR_HOME", "nvcc_path", "cc_path", "cc_flags", "cache_name", "python_config_path", "use_mkl",
-             "use_mpi", "use_cutt", "use_cutlass", "use_nccl", "debug", "FIX_TORCH_ERROR")
+             "use_mpi", "use_cutt", "use_cutlass", "use_nccl", "debug", "FIX_TORCH_ERROR", "DETR_ISA",
+             "ONEDNN_MAX_CPU_ISA", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
 @dataclass(frozen=True)
@@ -186,15 +188,23 @@ def disk(subject: str) -> Iterator[Finding]:
 
 
 def cpu(subject: str) -> Iterator[Finding]:
-    text = Path("/proc/cpuinfo").read_text()
-    name, flags = (re.search(rf"^{key}\s*:\s*(.*)$", text, re.MULTILINE) for key in ("model name", "flags"))
-    has = set(flags[1].split()) if flags else set()
-    speed = [label for label, flag in (("AVX2", "avx2"), ("AVX-512", "avx512f"), ("bf16", "avx512_bf16"),
-                                       ("AMX", "amx_bf16")) if flag in has]
-    found = f"{name[1] if name else 'unknown'}, {len(os.sched_getaffinity(0))} cores, {', '.join(speed) or 'no AVX2'}"
-    slow = machine.needs_onednn() and "AVX2" not in speed
+    slow = machine.needs_onednn() and processor.lacks_avx2()
+    found = f"{processor.name()}, {processor.instruction_set() or 'no instruction set that we know'}"
     yield Finding(subject, WARNING if slow else OK, found,
-                  "Expect a slow training; an x86-64 CPU of 2013 or later has AVX2." if slow else "")
+                  "The plain operators serve, which are slow; an x86-64 CPU of 2013 or later has AVX2." if slow else "")
+
+
+def computing_threads(subject: str) -> Iterator[Finding]:
+    allowed, quota = len(os.sched_getaffinity(0)), threads.quota()
+    why = [f"{os.cpu_count()} processors"]
+    if allowed < (os.cpu_count() or 1):
+        why.append(f"{allowed} for this process")
+    if quota < allowed:
+        why.append(f"a quota of {quota:g}")
+    if os.environ.get("OMP_NUM_THREADS"):
+        why.append(f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']}")
+    waits = "asleep when others compute too" if waiting.possible() else "as the environment says"
+    yield Finding(subject, OK, f"{threads.count()} ({', '.join(why)}); they wait for each other {waits}")
 
 
 def torch(subject: str) -> Iterator[Finding]:
@@ -249,6 +259,6 @@ def known_fix(problem: str) -> str:
 
 CHECKS = {
     "Python": python, "Python headers": headers, "numpy": numpy, "C++ compiler": compiler, "OpenMP": openmp,
-    "libstdc++": libstdcxx, "CPU": cpu, "home": home, "disk": disk, "oneDNN": one_dnn, "GPU": gpu, "cutlass": cutlass,
-    "torch": torch, "environment": variables, "Jittor": jittor,
+    "libstdc++": libstdcxx, "CPU": cpu, "threads": computing_threads, "home": home, "disk": disk, "oneDNN": one_dnn,
+    "GPU": gpu, "cutlass": cutlass, "torch": torch, "environment": variables, "Jittor": jittor,
 }

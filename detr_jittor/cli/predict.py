@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import json
 import sys
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,11 @@ from PIL import Image
 from detr_jittor.checkpoint.architecture import told
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import FRAMEWORKS, Config
-from detr_jittor.data.decode import read_image
+from detr_jittor.data.decode import depth_told, read_image, readable_suffixes
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.data.segments import write_segments
 from detr_jittor.engine.start import opened
-from detr_jittor.errors import DetrError, writing
+from detr_jittor.errors import DetrError, visible, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predict.predictor import Predictor, settings
 from detr_jittor.predict.video import Video, VideoWriter
@@ -29,7 +31,6 @@ from detr_jittor.types import Classes, Detections
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
 SMALLEST_SCORE = 0.7
 MOST_POINTS = 3  # whose attention is drawn where none are given
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +95,8 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
         except DetrError as error:
             print(f"error: {error}", file=sys.stderr)
             continue
+        if dark := depth_told(file):
+            print(visible(f"{file}: {dark}."))
         image, found, segments = find(predictor, pixels, args.threshold)
         with writing(f"{drawing.parent}:"):
             image.save(drawing, quality=95)
@@ -163,12 +166,25 @@ def picture_files(arguments: list[str]) -> list[Path]:
         if not argument.is_dir():
             files.append(argument)
             continue
-        inside = sorted(f for f in argument.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
-        if not inside:
-            raise DetrError(f"{argument}: no pictures in this folder.",
-                            f"Pass one that holds {', '.join(sorted(SUFFIXES))}.")
-        files += inside
+        suffixes = readable_suffixes()
+        inside = sorted(f for f in argument.iterdir() if f.is_file() and not f.name.startswith("."))
+        pictures = [f for f in inside if f.suffix.lower() in suffixes]
+        if not pictures:
+            raise DetrError(f"{argument}: no pictures in this folder{skipped(inside)}.",
+                            "Pass one that holds pictures, such as .jpg, .png, .tif or .webp.")
+        if len(pictures) < len(inside):
+            print(visible(f"{argument}: {len(pictures)} pictures{skipped(set(inside) - set(pictures))}"))
+        files += pictures
     return list(dict.fromkeys(files))
+
+
+def skipped(files: Collection[Path]) -> str:
+    """How many files are no pictures, and of which kinds, in words; HEIC is a picture that Pillow does not read."""
+    if not files:
+        return ""
+    kinds = Counter(f.suffix.lower() or "no suffix" for f in files).most_common(5)
+    heic = " (save .heic as .jpg to have them read)" if {".heic", ".heif"} & {kind for kind, _ in kinds} else ""
+    return f"; {len(files)} other files are skipped ({', '.join(f'{count} {kind}' for kind, count in kinds)}){heic}"
 
 
 def drawing_names(files: list[Path], folder: Path, suffix: str) -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import make_folder, write_whole
+from detr_jittor.twin import processor, threads
 
 PACKAGES = ("detr-jittor", "jittor", "torch", "numpy", "scipy", "Pillow", "faster-coco-eval")
 MEGABYTE = 2**20
@@ -24,24 +25,10 @@ def find_conditions(coco_path: str, splits: dict[str, CocoIndex]) -> dict:
                     "annotations_sha256": digest(Path(coco_path) / "annotations" / f"instances_{split}2017.json")}
             for split, index in splits.items()}
     return {"data": data, "machine": {
-        "cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "threads": threads(),
+        "cpu": processor.name(), "instructions": processor.instruction_set(),
+        "cores": len(os.sched_getaffinity(0)), "threads": threads.count(),
         "system": platform.platform(terse=True), "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES}}}
-
-
-def threads() -> int:
-    """How many threads both twins get."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) else len(os.sched_getaffinity(0))
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-                platform.processor() or platform.machine())
 
 
 def version(package: str) -> str:

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detr_jittor.compare.conditions import threads
 from detr_jittor.compare.protocol import Run, differences, is_complete
 from detr_jittor.config.options import FRAMEWORKS, Config, read_config
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import make_folder, read_log, write_whole
+from detr_jittor.twin import threads
 
 PROGRAM = [sys.executable, "-m", "detr_jittor"]
 SAME_COMMAND = "The same command goes on where it stopped."
@@ -72,7 +72,7 @@ def run(settings: Config, stop: StopRequest) -> int:
     write_whole(file, settings.to_json())
     # A session of its own: Ctrl-C in a terminal reaches this process alone, which passes on one signal, not two.
     process = subprocess.Popen([*PROGRAM, "train", "--config", str(file)], start_new_session=True,
-                               env=os.environ | {"OMP_NUM_THREADS": str(threads())})
+                               env=os.environ | {"OMP_NUM_THREADS": str(threads.count())})
     told = False
     while True:
         try:

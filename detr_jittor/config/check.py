@@ -24,6 +24,13 @@ def check(config: Config) -> None:
                 raise DetrError(what, fix)
 
 
+def check_sizes(config: Config) -> None:
+    """Errors: DetrError for a model or pictures that no machine has the memory for, as a hostile file can describe."""
+    for broken, what, fix in size_rules(config):
+        if broken:
+            raise DetrError(what, fix)
+
+
 def size_rules(config: Config):
     """(broken, what, fix) of numbers that something is allocated by, as large as no machine serves"""
     values = config.flat()
@@ -66,10 +73,9 @@ def model_rules(config: Config):
     parts = 4 if m.position_embedding == "sine" else 2
     yield (m.hidden_dim % parts, f"--hidden_dim {m.hidden_dim} is not divisible by {parts}, as "
            f"--position_embedding {m.position_embedding} needs.", "Half of it encodes each axis.")
-    stride = 16 if m.dilation or m.backbone_stages < 4 else 32
-    yield (m.position_embedding == "learned" and config.data.max_size > 50 * stride,
-           f"--position_embedding learned has vectors for 50 rows and columns of {stride} pixels, but --max_size is "
-           f"{config.data.max_size}.", f"Give a --max_size of at most {50 * stride}.")
+    yield (m.position_embedding == "learned" and config.data.max_size > 50 * m.stride,
+           f"--position_embedding learned has vectors for 50 rows and columns of {m.stride} pixels, but --max_size is "
+           f"{config.data.max_size}.", f"Give a --max_size of at most {50 * m.stride}.")
     yield (m.dilation and m.backbone_stages < 4, "--dilation goes with all four stages of the backbone.",
            "Leave out --dilation or --backbone_stages 3: both give features of stride 16.")
     yield (m.masks and m.backbone_stages < 4, "--masks needs all four stages of the backbone.",

@@ -14,6 +14,8 @@ from pathlib import Path
 from detr_jittor.errors import DetrError, is_unicode
 
 FRAMEWORKS = ("jittor", "pytorch")
+# Blocks in each stage of a ResNet (arXiv 1512.03385, table 1)
+DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
 
 
@@ -25,7 +27,7 @@ def option(default, help: str, choices: tuple = ()):
 class ModelConfig:
     """the model"""
 
-    backbone: str = option("resnet50", "ResNet of the backbone", ("resnet18", "resnet34", "resnet50", "resnet101"))
+    backbone: str = option("resnet50", "ResNet of the backbone", tuple(DEPTHS))
     dilation: bool = option(False, "dilation instead of stride in the backbone's last stage (DC5)")
     backbone_norm: str = option("auto", "batch norm of the backbone: frozen, or trained for a backbone that starts "
                                 "from scratch; auto: frozen with weights, batch without (added)",
@@ -49,6 +51,11 @@ class ModelConfig:
     no_focal: bool = option(False, "box decoder: classes with \"no object\" by cross entropy, as DETR's (added)")
     denoising: int = option(5, "box decoder: noisy copies of each object in training; 0: none (added)")
     num_classes: int | None = option(None, "largest label + 1; taken from the dataset if not given (added)")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture from one place of the feature map to the next."""
+        return 16 if self.dilation or self.backbone_stages < 4 else 32
 
     @property
     def has_focal(self) -> bool:
@@ -141,6 +148,8 @@ class RunConfig:
                                 "the Jittor twin makes, so that runs can be compared (added)", ("native", "shared"))
     precision: str = option("float32", "what is multiplied: float32, or bf16 with float32 weights and sums (added)",
                             ("float32", "bf16"))
+    threads: int = option(0, "how many threads compute; 0: one for each processor that this process may use, shared "
+                          "with others of mpirun or torchrun (added)")
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
 
 
@@ -153,7 +162,11 @@ class Config:
     run: RunConfig = RunConfig()
 
     def replace(self, **values) -> "Config":
-        """A copy with other values, each named by its option: `config.replace(lr=1e-3, backbone="resnet18")`."""
+        """A copy with other values, each named by its option: `config.replace(lr=1e-3, backbone="resnet18")`.
+
+        Errors: DetrError for an unknown option, and for a value of another type or that is not among the choices.
+        """
+        values = {name: checked(name, v, "settings") if name in OPTIONS else v for name, v in values.items()}
         groups = {}
         for group in dataclasses.fields(self):
             old = getattr(self, group.name)

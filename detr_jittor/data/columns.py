@@ -133,7 +133,8 @@ class Records:
         if not self.converted:
             return []
         keys = ", ".join(f"{key} of {count}" for key, count in self.converted.items())
-        return [f"{self.kind}s: numbers are given as texts, texts as numbers, or whole numbers with a decimal point "
+        kinds = "categories" if self.kind == "category" else f"{self.kind}s"
+        return [f"{kinds}: numbers are given as texts, texts as numbers, or whole numbers with a decimal point "
                 f"({keys}): they are read as what they mean"]
 
     def unique(self, key: str, values: list) -> None:

@@ -22,6 +22,8 @@ from detr_jittor.errors import DetrError
 LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels from which Pillow takes a picture for an attack
 MEND = "Replace or remove the file."
 ORIENTATION = 0x0112  # EXIF tag
+# Formats that Pillow knows by name, and opens only with programs or plug-ins that are not here.
+STUBS = {".bufr", ".grib", ".h5", ".hdf", ".mpg", ".mpeg", ".eps", ".ps", ".wmf", ".emf"}
 
 
 def read_image(path: str | Path, annotated: tuple[int, int] | None = None) -> np.ndarray:
@@ -130,9 +132,36 @@ def unused(path: str | Path) -> list[str]:
     """What of a picture that can be read is not used, in words."""
     with opened(path) as image:
         parts = {"an alpha channel, which is dropped": "A" in image.getbands() or "transparency" in image.info,
-                 "16 bits a pixel, of which the upper 8 are taken": image.mode.startswith("I"),
+                 deep_told(image): image.mode.startswith("I"),
                  "several frames, of which the first is taken": getattr(image, "n_frames", 1) > 1}
     return [what for what, there in parts.items() if there]
+
+
+def deep_told(image: Image.Image) -> str:
+    """What is used of a picture of 16 bits, in words: cameras and microscopes often fill 10 to 14 of them only."""
+    what = "16 bits a pixel, of which the upper 8 are taken"
+    if not image.mode.startswith("I"):
+        return what
+    bits = max(8, int(np.asarray(image).max(initial=0)).bit_length())
+    return what if bits > 14 else (
+        f"16 bits a pixel with values below {2 ** bits} alone: as the upper 8 bits are taken, they are read nearly "
+        f"black; multiply them by {2 ** (16 - bits)} or save them with 8 bits")
+
+
+def depth_told(path: str | Path) -> str:
+    """Why a picture of 16 bits comes out nearly black, in words; empty for any other."""
+    try:
+        with opened(path) as image:
+            what = deep_told(image) if image.mode.startswith("I") else ""
+    except Exception:  # whoever reads the picture says what is wrong with it
+        return ""
+    return what if "black" in what else ""
+
+
+def readable_suffixes() -> set[str]:
+    """The suffixes of files that Pillow can open here, in small letters."""
+    Image.init()
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN} - STUBS
 
 
 def orientation_told(path: str | Path, annotated: tuple[int, int]) -> list[str]:

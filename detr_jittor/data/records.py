@@ -162,8 +162,8 @@ def check_boxes(records: Records, boxes: np.ndarray, owner: np.ndarray, images: 
         near[:] = False
     past = ~empty & ~outside & ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
     if len(boxes) and not empty.all() and (boxes[:, 2:] <= 1).all() and (limit > 2).any():
-        records.faults.append(Fault(f"{records.kind}s", "all boxes are smaller than a pixel: are they fractions of the "
-                                    "picture's size?", "Give them in pixels."))
+        records.faults.append(Fault(f"{records.kind}s", "all boxes are smaller than a pixel (are they fractions of the "
+                                    "picture's size?)", "Give them in pixels."))
         outside[:] = False
     for row in np.flatnonzero(outside & ~near):
         records.fault(row, "bbox lies outside its picture", "Correct or remove it.", boxes[row].tolist())

@@ -9,7 +9,7 @@ from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.transforms import size_for
 from detr_jittor.errors import DetrError
-from detr_jittor.report.pictures import draw_detections, font_of
+from detr_jittor.report.pictures import draw_detections, drawable, font_of
 
 TILE = 480  # pixels that a picture's longer side takes on the sheet
 MARGIN = 12
@@ -29,7 +29,7 @@ def contact_sheet(index: CocoIndex, places: Iterable[int]) -> Image.Image:
     across, down = TILE + MARGIN, TILE + CAPTION + MARGIN
     sheet = Image.new("RGB", (columns * across + MARGIN, rows * down + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, caption) in enumerate(tiles):
+    for number, (picture, caption) in enumerate((picture, drawable(text)) for picture, text in tiles):
         x, y = MARGIN + number % columns * across, MARGIN + number // columns * down
         sheet.paste(picture, (x + (TILE - picture.width) // 2, y + TILE - picture.height))
         draw.text((x + TILE // 2, y + TILE + CAPTION // 2), caption, fill="black", font=font_of(caption, 14),

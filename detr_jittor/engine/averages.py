@@ -1,8 +1,6 @@
 """Running means of what an epoch logs."""
 
-import re
-
-from detr_jittor.config.options import Config
+from detr_jittor.twin.loss_terms import term
 from detr_jittor.types import Batch
 
 BY_OBJECT = "class_error_by_object"
@@ -51,12 +49,6 @@ class Averages:
         return self.sums.get(name, [0.0, 0])[0]
 
 
-def loss_weights(config: Config) -> dict[str, float]:
-    """What each loss term is multiplied by, those of the auxiliary layers and of noisy copies like the last one's."""
-    loss, of_class = config.loss, config.loss.focal_loss_coef if config.model.has_focal else 1.0
-    return {"loss_ce": of_class, "loss_bbox": loss.bbox_loss_coef, "loss_giou": loss.giou_loss_coef,
-            "loss_mask": loss.mask_loss_coef, "loss_dice": loss.dice_loss_coef}
-
 
 def logged(losses: dict[str, float], weights: dict[str, float]) -> dict[str, float]:
     """A step's losses as the reference code logs them: `loss`, each term weighted, and each as `…_unscaled`.
@@ -66,6 +58,6 @@ def logged(losses: dict[str, float], weights: dict[str, float]) -> dict[str, flo
     """
     terms = {name: value for name, value in losses.items() if name not in ("loss", "grad_norm")}
     scaled = {name: value * weights[base] for name, value in terms.items()
-              if (base := re.sub(r"(_dn)?(_\d+)?$", "", name)) in weights}
+              if (base := term(name)) in weights}
     return {"class_error": losses.get("class_error", 0.0), "loss": losses["loss"], **scaled,
             **{f"{name}_unscaled": value for name, value in terms.items()}}

@@ -3,6 +3,7 @@
 import sys
 
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.decode import depth_told
 from detr_jittor.errors import DetrError, visible
 
 
@@ -10,6 +11,12 @@ def tell_remarks(*splits: CocoIndex) -> None:
     for index in splits:
         for remark in index.remarks:
             print(visible(f"{index.name}: {remark}"))
+
+
+def tell_depth(data: CocoIndex) -> None:
+    """Warn of pictures of 16 bits that come out nearly black, by the first one: a set has usually one source."""
+    if dark := depth_told(data.images[0].path):
+        print(visible(f"warning: {data.images[0].path}: has {dark}."), file=sys.stderr)
 
 
 def check_learnable(data: CocoIndex, remove_difficult: bool = False) -> None:

@@ -8,17 +8,18 @@ from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.splits import open_split
-from detr_jittor.engine.averages import Averages, loss_weights
+from detr_jittor.engine.averages import Averages
 from detr_jittor.engine.build import build
 from detr_jittor.engine.classes import in_its_labels
 from detr_jittor.engine.collapse import Collapse
-from detr_jittor.engine.dataset import tell_unmeasured
+from detr_jittor.engine.dataset import tell_depth, tell_remarks, tell_unmeasured
 from detr_jittor.engine.job import Job, agreement, join, take_folder
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import Start, find_start, resolve, tell_start
 from detr_jittor.errors import SharedError
 from detr_jittor.evaluate.results import Evaluator, Results
 from detr_jittor.report.progress import Progress
+from detr_jittor.twin.loss_terms import loss_weights
 from detr_jittor.twin.processes import check_same_start
 
 
@@ -41,7 +42,9 @@ def evaluate(config: Config, start: Start | None = None) -> Results | None:
         tell_start(config, start)
         data = in_its_labels(config, start, open_split(config.data, "val", config.model.masks))
         config = resolve(config, data, start)
+        tell_remarks(data)
         if processes.rank == 0:
+            tell_depth(data)
             tell_unmeasured(data)
         twin = build(config, start, processes=processes)
         if processes.size > 1:

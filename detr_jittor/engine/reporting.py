@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from detr_jittor.config.options import Config
-from detr_jittor.engine.averages import BY_OBJECT, loss_weights
+from detr_jittor.engine.averages import BY_OBJECT
 from detr_jittor.engine.place import Place, pictures_a_step
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import RunLog, read_log, write_whole
 from detr_jittor.report.progress import Progress, duration, peak_memory
 from detr_jittor.twin.contract import Twin
+from detr_jittor.twin.loss_terms import loss_weights
 from detr_jittor.types import Batch
 
 

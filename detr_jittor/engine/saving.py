@@ -16,6 +16,7 @@ class Saving:
         self.folder, self.twin, self.place, self.classes = folder, twin, place, classes
         self.saved_step = place.step
         self.unsaved: DetrError | None = None  # why the newest state is not on the disk
+        self.begun = (place.step, twin.updates)  # what both were when the newest step began
 
     def save(self) -> None:
         """Write the checkpoint. If that fails, the run goes on and says so; at its end it is an error."""
@@ -29,10 +30,28 @@ class Saving:
             self.unsaved = error
             print(f"warning: {error}", file=sys.stderr)
 
+    def before_step(self) -> None:
+        self.begun = (self.place.step, self.twin.updates)
+
     def save_what_is_new(self) -> None:
-        """Write the checkpoint if steps were taken since the last one."""
+        """After a fault, also one of the program itself: write the checkpoint, if steps were taken since the last one.
+
+        A fault can come between the weights' step and the count of it, which is made up for; or amid the weights' step,
+        of which half is nothing to go on from.
+        """
+        (step, updates), now = self.begun, self.twin.updates
+        if now is None:
+            print(f"warning: step {step} was half done and is not saved; the newest checkpoint is that of step "
+                  f"{self.saved_step}.", file=sys.stderr)
+            return
+        if self.place.step == step and updates is not None and now > updates:
+            self.place.after_step(0.0, 0.0)
         if self.place.step > self.saved_step:
-            self.save()
+            try:
+                self.save()
+            except Exception as error:  # the first fault is the one to be told
+                print(f"warning: the checkpoint could not be written ({type(error).__name__}: {error}).",
+                      file=sys.stderr)
 
     def name(self, best: bool) -> None:
         """Keep the best, and as the reference code does, those before a drop of the learning rate and every 100th."""

@@ -17,7 +17,7 @@ from detr_jittor.data.loader import Loader
 from detr_jittor.data.splits import alike, open_splits
 from detr_jittor.engine.build import build
 from detr_jittor.engine.classes import in_its_labels
-from detr_jittor.engine.dataset import check_learnable, tell_crowded, tell_remarks, tell_unmeasured
+from detr_jittor.engine.dataset import check_learnable, tell_crowded, tell_depth, tell_remarks, tell_unmeasured
 from detr_jittor.engine.evaluate import evaluate_split
 from detr_jittor.engine.expectation import expectation
 from detr_jittor.engine.job import Job, agreement, join, take_folder
@@ -75,6 +75,7 @@ def epochs(run: Run) -> int:
                     if agreed.stopped:
                         break
                     if all_have_pictures:
+                        saving.before_step()
                         one_step(run, batch)
                     place.after_step(waited, waited + time.monotonic() - began)
                     progress.update(reporting.shown())
@@ -94,7 +95,7 @@ def epochs(run: Run) -> int:
             place.after_epoch()
             saving.save()
             saving.name(best)
-    except (DetrError, OSError):  # OSError: what is printed goes to a full disk
+    except Exception:  # also an error of the program, after which what was learned is as good as before
         saving.save_what_is_new()
         raise
     return ended(run)
@@ -163,6 +164,7 @@ def prepared(config: Config, start: Start | None, stack: contextlib.ExitStack) -
     check_learnable(train_data, config.data.remove_difficult)
     config = resolve(config, train_data, start)
     if processes.rank == 0:
+        tell_depth(train_data)
         tell_unmeasured(val_data)
         tell_crowded(train_data, config.model.num_queries)
     twin = build(config, start, train_data.classes, processes)

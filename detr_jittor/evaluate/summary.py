@@ -44,11 +44,6 @@ class Summary:
     def ap(self) -> float:
         return self.stats[0]
 
-    @property
-    def per_class(self) -> dict[str, float]:
-        """{class name: AP}"""
-        return {c.name: c.ap for c in self.classes}
-
     def line(self, epoch: int, split: str = "val") -> str:
         """The line of eval_summary.txt: `[val] epoch= 12 AP=0.0123 | AP50=0.0345 | AP75=0.0012`."""
         ap, ap50, ap75 = (number(x) for x in self.stats[:3])

@@ -3,7 +3,7 @@
 B batch, C channels, H and W height and width.
 """
 
-from detr_jittor.config.options import ModelConfig
+from detr_jittor.config.options import DEPTHS, ModelConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.position import build_position_embedding
 from detr_jittor.jt.setup.runtime import jt
@@ -11,7 +11,6 @@ from detr_jittor.twin.interpolation import nearest
 
 nn = jt.nn
 
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 class FrozenBatchNorm2d(nn.Module):

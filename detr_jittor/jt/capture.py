@@ -104,20 +104,24 @@ def matching(twin: JittorTwin, batch: Batch, seed: int | None) -> tuple[np.ndarr
     """(the cost of every query against every object [L, B, Q, ΣT], the assignment of the layers with losses)"""
     prepare(twin, seed)
     with jt.no_grad():
-        logits, boxes, *_ = twin.forward(batch)
+        outputs = twin.forward(batch)
         labels = np.concatenate([t.labels for t in batch.targets])
         targets = jt.array(np.concatenate([t.boxes for t in batch.targets]))
-        cost = twin.criterion.matching_cost(logits, boxes, labels, targets)
-        first = -1 if twin.config.loss.no_aux_loss else 0
-        return numpy(cost), twin.criterion(logits[first:], boxes[first:], batch.targets)[2]
+        cost = twin.criterion.matching_cost(*outputs[:2], labels, targets)
+        return numpy(cost), twin.match(outputs, batch)
 
 
 def losses(twin: JittorTwin, batch: Batch, indices) -> dict[str, float]:
     """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
     prepare(twin, None)
     with jt.no_grad():
-        names, values, loss, _ = twin.losses(batch, indices, noisy=twin.copies(batch))
-        return twin.log(names, values, loss)
+        return twin.log(*losses_of(twin, batch, indices))
+
+
+def losses_of(twin: JittorTwin, batch: Batch, indices) -> tuple:
+    """What `twin.losses` gives for a given assignment."""
+    noisy = twin.copies(batch)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
 
 
 def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
@@ -127,9 +131,11 @@ def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) ->
     """
     prepare(twin, seed)
     with taking_sides(sides) as kinks:
-        loss = twin.losses(batch, indices, noisy=twin.copies(batch))[2]
-        found = {n: numpy(g) for n, g in zip(twin.trained, jt.grad(loss, list(twin.trained.values())))}
+        twin.zero_grad()
+        twin.backward(losses_of(twin, batch, indices)[2])
+        found = {n: numpy(g) for n, g in zip(twin.trained, twin.optimizer.added)}
         kinks.sides = [np.packbits(numpy(side)) for side in kinks.sides]
+    twin.zero_grad()
     return Gradients(found, kinks)
 
 
@@ -161,8 +167,9 @@ def taking_sides(sides: None) -> Iterator[Kinks]:
 
 def update(twin: JittorTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
     """One optimizer step with given gradients. Returns their norm before clipping."""
-    twin.optimizer.add(given_gradients(twin.trained, gradients))
-    return twin.optimizer.step(lr_factor)
+    twin.zero_grad()
+    twin.backward(given_gradients(twin.trained, gradients))
+    return twin.update(lr_factor)
 
 
 def given_gradients(parameters: dict, gradients: dict[str, np.ndarray]):
@@ -177,7 +184,7 @@ def learning_rates(optim: OptimConfig, factors: list[float]) -> list[tuple[float
         parameters = {n: jt.zeros(1) for n in ("class_embed.bias", "backbone.weight")}
         gradients = {n: np.ones(1, np.float32) for n in parameters}
         optimizer = Optimizer(parameters, optim)
-        optimizer.add(given_gradients(parameters, gradients))
+        optimizer.backward(given_gradients(parameters, gradients))
         optimizer.step(factor)
         applied.append(tuple(-p.item() for p in parameters.values()))
     return applied

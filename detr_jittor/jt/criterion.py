@@ -11,7 +11,7 @@ import numpy as np
 from detr_jittor.config.options import LossConfig
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
-from detr_jittor.twin.matching import match
+from detr_jittor.twin.matching import flat_indices, match
 from detr_jittor.twin.parts import class_weight, share
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
@@ -59,6 +59,14 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
+    def match(self, logits, boxes, targets: list[Target]) -> list:
+        """The cheapest assignment of every layer, as `twin.matching.match` gives it: [L, B, Q, C + 1], [L, B, Q, 4]"""
+        labels = np.concatenate([t.labels for t in targets])  # [ΣT]
+        target_boxes = jt.array(np.concatenate([t.boxes for t in targets]))  # [ΣT, 4]
+        with jt.no_grad():
+            cost = self.matching_cost(logits, boxes, labels, target_boxes)
+        return match(cost.numpy(), [len(t.labels) for t in targets])
+
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
                  processes: Processes = ALONE):
         """Losses of every decoder layer, those of the masks of the last one.
@@ -81,9 +89,7 @@ class Criterion:
         target_boxes = jt.array(target_boxes)  # [ΣT, 4]
         sizes = [len(t.labels) for t in targets]
         if indices is None:
-            with jt.no_grad():
-                cost = self.matching_cost(logits, boxes, labels, target_boxes)
-            indices = match(cost.numpy(), sizes)
+            indices = self.match(logits, boxes, targets)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
         num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
@@ -157,13 +163,6 @@ class Criterion:
         wrong = (logits.detach().argmax(-1)[0].numpy() != wanted)[matched]
         return jt.array(np.array([100 * wrong.mean() if len(wrong) else 100.0], np.float32))
 
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
-        c = self.config
-        coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
-                        "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
-        return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
-
 
 def mask_losses(masks, target):
     """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
@@ -193,11 +192,3 @@ def early(function, x, *others):
     jt.sync([values, *gradients])
     zero = x - x.detach()
     return values.detach() + jt.concat([(gradient.detach() * zero).sum().reshape(1) for gradient in gradients])
-
-
-def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
-    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
-    start = np.cumsum([0, *sizes])
-    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
-            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
-    return tuple(np.concatenate(column) for column in zip(*rows))

@@ -26,16 +26,16 @@ class Optimizer:
         self.added = []  # gradients of the next step, or of those of its parts that are done
         self.steps = 0
 
-    def add(self, loss) -> None:
-        """Backpropagate the loss of the next step, or of a part of it."""
+    def backward(self, loss) -> None:
+        """Add the gradients of the next step's loss, or of that of a part of it."""
         parameters = list(self.parameters.values())
         gradients = jt.grad(loss, parameters)
         self.added = [a + b for a, b in zip(self.added, gradients)] if self.added else gradients
         if self.config.accumulate > 1:
             jt.sync(self.added)  # computed now, so that a part's graph goes before the next one's comes
 
-    def forget(self) -> None:
-        """Drop what was added for the next step."""
+    def zero_grad(self) -> None:
+        """Drop the gradients of the next step."""
         self.added = []
 
     def step(self, lr_factor: float) -> float:

@@ -1,19 +1,13 @@
-"""How the Jittor twin is timed: what to wait for at the end of a measurement, the parts of a training step, and single
-kernels."""
+"""How the Jittor twin is timed: what to wait for at the end of a measurement, and single kernels."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from detr_jittor.jt import kernels
-from detr_jittor.jt.capture import prepare
+from detr_jittor.jt.kernels import fast
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.twin.matching import match
-from detr_jittor.types import Batch
-
-STAGES = ("forward", "matching", "losses", "backward", "optimizer")
 
 
 def apply_setting(twin: JittorTwin, setting: str) -> None:
@@ -25,40 +19,9 @@ def finish() -> None:
     jt.sync_all(True)
 
 
-def stages(twin: JittorTwin, batch: Batch, seed: int) -> dict[str, float]:
-    """Seconds of each part of one training step. Each part waits for its results, as a step as a whole does not."""
-    prepare(twin, seed)
-    finish()
-    times = [time.perf_counter()]
-
-    logits, boxes, *_ = twin.forward(batch)
-    lap(times)
-
-    with jt.no_grad():
-        labels = np.concatenate([t.labels for t in batch.targets])
-        targets = jt.array(np.concatenate([t.boxes for t in batch.targets]))
-        cost = twin.criterion.matching_cost(logits, boxes, labels, targets)
-        indices = match(cost.numpy(), [len(t.labels) for t in batch.targets])
-    lap(times)
-
-    names, values, _ = twin.criterion(logits, boxes, batch.targets, indices)
-    loss = (values * jt.array(twin.criterion.weights(names))).sum()
-    lap(times)
-
-    o, parameters = twin.optimizer, list(twin.trained.values())
-    gradients = jt.grad(loss, parameters)
-    lap(times)
-
-    kernels.adamw_step(parameters, gradients, o.exp_avg, o.exp_avg_sq, o.lrs, o.config.weight_decay, o.steps + 1,
-                       o.config.clip_max_norm)
-    o.steps += 1
-    lap(times)
-    return dict(zip(STAGES, np.diff(times).tolist()))
-
-
-def lap(times: list[float]) -> None:
-    finish()
-    times.append(time.perf_counter())
+def reference_primitives() -> int:
+    """Layers for whose shape the kernels have no quick code"""
+    return fast.reference_primitives() if kernels.serving is fast else 0
 
 
 class Gradient(jt.Function):

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detr_jittor.checkpoint.architecture import classes_of, num_classes, settings_of
+from detr_jittor.checkpoint.architecture import classes_of, difference, num_classes, settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
+from detr_jittor.config.check import check_sizes
 from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.batch import collate
 from detr_jittor.data.records import ImageRecord
@@ -33,6 +34,10 @@ class Predictor:
         count = num_classes(checkpoint)
         if count is None:
             raise DetrError(f"{origin}: holds no weights of a DETR.", "Pass a checkpoint that a training run wrote.")
+        if other := difference(config, checkpoint.state.model):
+            raise DetrError(f"{origin}: its settings are not those of its weights: {other}.",
+                            "Pass the config.json of the run that wrote it with --config.")
+        check_sizes(config)
         self.is_panoptic = config.model.masks and config.data.dataset_file == "coco_panoptic"
         self.classes = classes_of(checkpoint) or unnamed_classes(count)
         self.twin = load_twin(config.run.framework)(config, count)

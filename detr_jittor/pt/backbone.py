@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detr_jittor.config.options import ModelConfig
+from detr_jittor.config.options import DEPTHS, ModelConfig
 from detr_jittor.pt.position import build_position_embedding
-
-DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 class FrozenBatchNorm2d(nn.Module):

@@ -51,10 +51,6 @@ class BoxCriterion(Criterion):
             **self.loss_boxes(boxes, wanted, places, objects, number)}
         return {f"{name}_dn": value for name, value in losses.items()}
 
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum, of a copy's as of a query's → [len(names)] float32"""
-        return super().weights([name.replace("_dn", "") for name in names])
-
 
 class FocalCriterion(BoxCriterion):
     """Every class by itself: the sum over queries and classes, divided by the number of boxes."""
@@ -86,11 +82,6 @@ class FocalCriterion(BoxCriterion):
         predicted = (logits.amax(-1) > 0).sum(2)  # [L, B]
         wanted = torch.as_tensor(sizes, device=logits.device)  # [B]
         return (predicted - wanted).abs().to(logits.dtype).mean(1)
-
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
-        return np.array([self.config.focal_loss_coef if name.startswith("loss_ce") else weight
-                         for name, weight in zip(names, super().weights(names))], np.float32)
 
 
 def focal(wrong, share):

@@ -101,20 +101,24 @@ def modules(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
 def matching(twin: PyTorchTwin, batch: Batch, seed: int | None) -> tuple[np.ndarray, list]:
     """(the cost of every query against every object [L, B, Q, ΣT], the assignment of the layers with losses)"""
     prepare(twin, seed)
-    logits, boxes, *_ = twin.forward(batch)
+    outputs = twin.forward(batch)
     labels = np.concatenate([t.labels for t in batch.targets])
-    targets = torch.as_tensor(np.concatenate([t.boxes for t in batch.targets]), dtype=boxes.dtype)
-    cost = twin.criterion.matching_cost(logits, boxes, labels, targets.to(boxes.device))
-    first = -1 if twin.config.loss.no_aux_loss else 0
-    return numpy(cost), twin.criterion(logits[first:], boxes[first:], batch.targets)[2]
+    targets = torch.as_tensor(np.concatenate([t.boxes for t in batch.targets]), dtype=outputs[1].dtype)
+    cost = twin.criterion.matching_cost(*outputs[:2], labels, targets.to(outputs[1].device))
+    return numpy(cost), twin.match(outputs, batch)
 
 
 @torch.no_grad()
 def losses(twin: PyTorchTwin, batch: Batch, indices) -> dict[str, float]:
     """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
     prepare(twin, None)
-    names, values, loss, _ = twin.losses(batch, indices, noisy=twin.copies(batch))
-    return {"loss": loss.item(), **dict(zip(names, values.tolist()))}
+    return twin.log(*losses_of(twin, batch, indices))
+
+
+def losses_of(twin: PyTorchTwin, batch: Batch, indices) -> tuple:
+    """What `twin.losses` gives for a given assignment."""
+    noisy = twin.copies(batch)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
 
 
 def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
@@ -124,9 +128,9 @@ def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -
         digit there changes gradients by far more than a last digit.
     """
     prepare(twin, seed)
-    twin.optimizer.adamw.zero_grad()
+    twin.zero_grad()
     with taking_sides(sides) as kinks:
-        twin.losses(batch, indices, noisy=twin.copies(batch))[2].backward()
+        twin.backward(losses_of(twin, batch, indices)[2])
     return Gradients({n: numpy(p.grad) for n, p in twin.trained.items()}, kinks)
 
 
@@ -152,8 +156,9 @@ def taking_sides(sides: list[np.ndarray] | None) -> Iterator[Kinks]:
 
 def update(twin: PyTorchTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
     """One optimizer step with given gradients. Returns their norm before clipping."""
-    twin.optimizer.add(given_gradients(twin.trained, gradients))
-    return twin.optimizer.step(lr_factor)
+    twin.zero_grad()
+    twin.backward(given_gradients(twin.trained, gradients))
+    return twin.update(lr_factor)
 
 
 def given_gradients(parameters: dict, gradients: dict[str, np.ndarray]):
@@ -168,7 +173,7 @@ def learning_rates(optim: OptimConfig, factors: list[float]) -> list[tuple[float
         parameters = {n: torch.nn.Parameter(torch.zeros(1)) for n in ("class_embed.bias", "backbone.weight")}
         gradients = {n: np.ones(1, np.float32) for n in parameters}
         optimizer = Optimizer(parameters, optim)
-        optimizer.add(given_gradients(parameters, gradients))
+        optimizer.backward(given_gradients(parameters, gradients))
         optimizer.step(factor)
         applied.append(tuple(-p.item() for p in parameters.values()))
     return applied

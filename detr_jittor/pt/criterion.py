@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from detr_jittor.config.options import LossConfig
 from detr_jittor.pt.segmentation import interpolate
-from detr_jittor.twin.matching import match
+from detr_jittor.twin.matching import flat_indices, match
 from detr_jittor.twin.parts import class_weight, share
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
@@ -58,6 +58,15 @@ class Criterion:
         giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
+    @torch.no_grad()
+    def match(self, logits, boxes, targets: list[Target]) -> list:
+        """The cheapest assignment of every layer, as `twin.matching.match` gives it: [L, B, Q, C + 1], [L, B, Q, 4]"""
+        labels = np.concatenate([t.labels for t in targets])  # [ΣT]
+        target_boxes = np.concatenate([t.boxes for t in targets])
+        target_boxes = torch.as_tensor(target_boxes, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
+        cost = self.matching_cost(logits, boxes, labels, target_boxes)
+        return match(cost.cpu().numpy(), [len(t.labels) for t in targets])
+
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
                  processes: Processes = ALONE):
         """Losses of every decoder layer, those of the masks of the last one.
@@ -80,9 +89,7 @@ class Criterion:
         target_boxes = torch.as_tensor(target_boxes, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
         sizes = [len(t.labels) for t in targets]
         if indices is None:
-            with torch.no_grad():
-                cost = self.matching_cost(logits, boxes, labels, target_boxes)
-            indices = match(cost.cpu().numpy(), sizes)
+            indices = self.match(logits, boxes, targets)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
         num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
@@ -157,13 +164,6 @@ class Criterion:
         wrong = (logits.argmax(-1).cpu().numpy() != wanted)[matched]
         return logits.new_tensor([100 * wrong.mean() if len(wrong) else 100.0])
 
-    def weights(self, names: list[str]) -> np.ndarray:
-        """The coefficient of each loss in the sum; 0 for what is only logged → [len(names)] float32"""
-        c = self.config
-        coefficients = {"loss_ce": 1.0, "loss_bbox": c.bbox_loss_coef, "loss_giou": c.giou_loss_coef,
-                        "loss_mask": c.mask_loss_coef, "loss_dice": c.dice_loss_coef}
-        return np.array([coefficients.get(name.rstrip("0123456789").rstrip("_"), 0.0) for name in names], np.float32)
-
 
 def mask_losses(masks, target):
     """Focal loss (arXiv 1708.02002, α = .25, γ = 2), mean of the pixels, and dice loss, each summed over the masks.
@@ -190,11 +190,3 @@ def early(function, x, *others):
     gradients = [torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in values]
     zero = x - x.detach()
     return values.detach() + torch.stack([(gradient * zero).sum() for gradient in gradients])
-
-
-def flat_indices(indices, sizes: list[int], shape: tuple[int, int, int]):
-    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
-    start = np.cumsum([0, *sizes])
-    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
-            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
-    return tuple(np.concatenate(column) for column in zip(*rows))

@@ -17,28 +17,23 @@ class Optimizer:
         self.processes = processes
         self.lrs = [config.lr, config.lr_backbone]
         groups = [[p for n, p in parameters.items() if in_backbone(n) == backbone] for backbone in (False, True)]
-        self.added = False  # whether a part of the next step has left its gradients
         self.steps = 0
         self.adamw = torch.optim.AdamW([{"params": g, "lr": lr} for g, lr in zip(groups, self.lrs)],
                                        weight_decay=config.weight_decay)
 
-    def add(self, loss) -> None:
-        """Backpropagate the loss of the next step, or of a part of it."""
-        if not self.added:
-            self.adamw.zero_grad()
+    def backward(self, loss) -> None:
+        """Add the gradients of the next step's loss, or of that of a part of it."""
         loss.backward()
-        self.added = True
 
-    def forget(self) -> None:
-        """Drop what was added for the next step."""
-        self.added = False
+    def zero_grad(self) -> None:
+        """Drop the gradients of the next step."""
+        self.adamw.zero_grad()
 
     def step(self, lr_factor: float) -> float:
         """Average over the processes, clip, and take one step unless a gradient is not finite.
 
         Returns: the norm before clipping.
         """
-        self.added = False
         for group, lr in zip(self.adamw.param_groups, self.lrs):
             group["lr"] = lr * lr_factor
         used = [p for p in self.parameters.values() if p.grad is not None]

@@ -1,18 +1,12 @@
 """How the PyTorch twin is timed: the settings that make PyTorch faster, what to wait for at the end of a measurement,
-the parts of a training step, and single kernels."""
+and single kernels."""
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from detr_jittor.pt.dropout import seed_dropout
 from detr_jittor.pt.twin import PyTorchTwin
-from detr_jittor.twin.matching import match
-from detr_jittor.types import Batch
-
-STAGES = ("forward", "matching", "losses", "backward", "optimizer")
 
 
 def apply_setting(twin: PyTorchTwin, setting: str) -> None:
@@ -37,42 +31,9 @@ def finish() -> None:
         torch.cuda.synchronize()
 
 
-def stages(twin: PyTorchTwin, batch: Batch, seed: int) -> dict[str, float]:
-    """Seconds of each part of one training step. Each part waits for its results, as a step as a whole does not."""
-    twin.model.train()
-    torch.manual_seed(seed)
-    seed_dropout(twin.model, None)
-    finish()
-    times = [time.perf_counter()]
-
-    logits, boxes, *_ = twin.forward(batch)
-    lap(times)
-
-    with torch.no_grad():
-        labels = np.concatenate([t.labels for t in batch.targets])
-        targets = torch.as_tensor(np.concatenate([t.boxes for t in batch.targets]), device=boxes.device)
-        cost = twin.criterion.matching_cost(logits, boxes, labels, targets)
-        indices = match(cost.cpu().numpy(), [len(t.labels) for t in batch.targets])
-    lap(times)
-
-    names, values, _ = twin.criterion(logits, boxes, batch.targets, indices)
-    loss = (values * torch.as_tensor(twin.criterion.weights(names), device=values.device)).sum()
-    lap(times)
-
-    o = twin.optimizer
-    o.adamw.zero_grad()
-    loss.backward()
-    lap(times)
-
-    torch.nn.utils.clip_grad_norm_(twin.trained.values(), o.config.clip_max_norm or float("inf")).item()
-    o.adamw.step()
-    lap(times)
-    return dict(zip(STAGES, np.diff(times).tolist()))
-
-
-def lap(times: list[float]) -> None:
-    finish()
-    times.append(time.perf_counter())
+def reference_primitives() -> int:
+    """PyTorch does not tell."""
+    return 0
 
 
 def both_ways(function: Callable, inputs: list[np.ndarray], weights: list, gradient: np.ndarray,

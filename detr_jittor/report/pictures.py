@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 
 import numpy as np
 from matplotlib import font_manager
@@ -57,7 +58,7 @@ def draw_labels(picture: Image.Image, frames: list[Rectangle], texts: list[str],
     """A label beside or in each frame, the first ones on top."""
     draw = ImageDraw.Draw(picture)
     size = max(10, round((picture.width * picture.height) ** 0.5 / (38 if len(frames) <= CROWD else 54)))
-    plates = []
+    plates, texts = [], [drawable(text) for text in texts]
     for frame, text in zip(frames, texts):
         plates.append(place(frame, text, size, picture.size, plates))
     for (rectangle, font), text, colour in reversed(list(zip(plates, texts, colours))):
@@ -111,13 +112,48 @@ def bright(colour: str) -> bool:
 
 
 def font_of(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own DejaVu Sans, or a Han font for text that needs one."""
-    return ImageFont.truetype(font_file(han=max(map(ord, text), default=0) >= 0x2E80), size)
+    """matplotlib's own DejaVu Sans, or for letters that it lacks, a font of this machine that has them."""
+    return ImageFont.truetype(font_file(frozenset(text)), size)
+
+
+def drawable(text: str) -> str:
+    """A text as it can be drawn here: letters that no font has are escapes, and it is said once which font to install.
+
+    Empty squares would make all such names alike.
+    """
+    has = letters(font_file(frozenset(text)))
+    if all(ord(c) in has for c in text):
+        return text
+    warn_of_fonts()
+    return "".join(c if ord(c) in has else c.encode("unicode_escape").decode() for c in text)
 
 
 @functools.cache
-def font_file(han: bool) -> str:
-    for family in HAN_FONTS if han else ():
+def warn_of_fonts() -> None:
+    print("warning: no font here has all letters of the class names, which are drawn as escapes such as \\u732b; "
+          "install one, for Chinese fonts-noto-cjk (Debian, Ubuntu) or google-noto-sans-cjk-fonts (Fedora).",
+          file=sys.stderr)
+
+
+@functools.cache
+def font_file(wanted: frozenset[str]) -> str:
+    """The first font that has all of these letters, else the one that has most of them."""
+    usual = font_manager.findfont("DejaVu Sans")
+    if not missing(usual, wanted):
+        return usual
+    files = [usual]
+    for family in HAN_FONTS:
         with contextlib.suppress(ValueError):
-            return font_manager.findfont(family, fallback_to_default=False)
-    return font_manager.findfont("DejaVu Sans")  # on a machine without Han fonts such names show as empty squares
+            files.append(font_manager.findfont(family, fallback_to_default=False))
+    return min(files, key=lambda file: missing(file, wanted))
+
+
+def missing(file: str, wanted: frozenset[str]) -> int:
+    has = letters(file)
+    return sum(ord(c) not in has for c in wanted)
+
+
+@functools.cache
+def letters(file: str) -> frozenset[int]:
+    """The characters that a font has."""
+    return frozenset(font_manager.get_font(file).get_charmap())

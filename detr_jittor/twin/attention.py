@@ -27,7 +27,7 @@ def attention_of(calls: list[tuple[np.ndarray, np.ndarray]], padding: np.ndarray
         encoder = weights(*calls[config.enc_layers - 1], hidden, config.nheads).reshape(b, h, w, h, w)
     decoder = of_samples(*samples[:4], samples[4:], h, w) if samples else \
         weights(*calls[-1], hidden, config.nheads).reshape(b, -1, h, w)
-    return Attention(decoder, encoder, stride=16 if config.dilation or config.backbone_stages == 3 else 32)
+    return Attention(decoder, encoder, stride=config.stride)
 
 
 def of_samples(content, place, boxes, extent, maps: list[np.ndarray], h: int, w: int) -> np.ndarray:

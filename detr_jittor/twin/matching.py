@@ -33,3 +33,11 @@ def assignment(cost: np.ndarray) -> Assignment:
     """[Q, T] → the cheapest assignment, queries ascending as scipy returns them."""
     queries, objects = linear_sum_assignment(cost)
     return Assignment(queries.astype(np.int64), objects.astype(np.int64))
+
+
+def flat_indices(indices: list[list[Assignment]], sizes: list[int], shape: tuple[int, int, int]):
+    """The matched pairs of all layers: position in the flattened [L, B, Q], and object of the batch → [L·M] each"""
+    start = np.cumsum([0, *sizes])
+    rows = [(np.ravel_multi_index((layer, picture, a.queries), shape), a.objects + start[picture])
+            for layer, pictures in enumerate(indices) for picture, a in enumerate(pictures)]
+    return tuple(np.concatenate(column) for column in zip(*rows))

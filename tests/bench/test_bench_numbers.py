@@ -8,7 +8,8 @@ from detr_jittor.bench import report
 from detr_jittor.bench.numbers import Row, pairs, spread
 
 CONDITIONS = {"command": "detr-jittor bench", "seconds": 12.0, "versions": {"torch": "2"}, "limit_gflops": [],
-              "machine": {"cpu": "a processor", "threads": 2, "system": "Linux"}, "differences": {"Jittor": 1e-5},
+              "machine": {"cpu": "a processor", "instructions": "AVX2", "threads": 2, "system": "Linux"},
+              "differences": {"Jittor": 1e-5},
               "left_out": "the rest"}
 KEYS = {"name", "ours", "rival", "unit", "jittor", "pytorch", "ratio", "limit_fraction", "pytorch_limit_fraction",
         "must", "met", "jittor_spread", "pytorch_spread", "ratio_spread", "pairs", "gflop", "limit_gflops", "note"}

@@ -17,7 +17,7 @@ from detr_jittor.config.presets import DEMO
 pytestmark = pytest.mark.slow
 
 TINY = replace(FULL, sizes=((64, 96),), settings=("bf16",), engines=("onnxruntime",), inference_batches=(1,),
-               training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, starts=1,
+               training_batches=(2,), rounds=2, inference_rounds=4, varying=2, demo_rounds=1, busy_rounds=1, starts=1,
                without_operators=False, kernel_rounds=1, run_rounds=0, demo_runs=False)
 STAGES = [f"stage: {name}" for name in ("data, in a process that reads pictures", "forward", "matching", "losses",
                                         "backward", "optimizer")]
@@ -46,6 +46,8 @@ def rows(tmp_path_factory) -> dict[tuple[str, str, str], dict]:
     ("inference, batch 1, 64×96", RIVALS["bf16"].title, 4),
     ("inference, batch 1, 64×96", "ONNX Runtime", 4),
     ("training step, demo preset (ResNet-18)", "PyTorch eager", 1),
+    ("training step, demo preset (ResNet-18), beside a busy process", "PyTorch eager", 1),
+    ("training step, demo preset (ResNet-18), twice as many threads as processors", "PyTorch eager", 1),
     *((stage, "PyTorch eager", count) for stage, count in zip(STAGES, [4, 2, 2, 2, 2, 2])),
     *((f"kernel: {case.name}", "PyTorch eager", 1) for case in kernels.CASES)])
 def test_a_row(rows, name, rival, count):

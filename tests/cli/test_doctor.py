@@ -160,7 +160,7 @@ def test_onednn(home, monkeypatch):
 
 @pytest.mark.parametrize("flags, status", [("fpu avx avx2 avx512f", "ok"), ("fpu avx", "warning")])
 def test_cpu(monkeypatch, flags, status):
-    monkeypatch.setattr(doctor.Path, "read_text", lambda path: f"model name\t: A CPU\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(doctor.processor, "read_cpuinfo", lambda: f"model name\t: A CPU\nflags\t\t: {flags}\n")
     finding = only(doctor.cpu)
     assert finding.status == status and "A CPU" in finding.found
     assert ("AVX-512" in finding.found) == ("avx512f" in flags)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -217,3 +218,15 @@ def test_no_memory_is_one_line(capsys, monkeypatch, error):
     assert main(["doctor"]) == 2
     line, = capsys.readouterr().err.splitlines()
     assert line.startswith("error: there is not enough memory (") and "Give a smaller --batch_size" in line
+
+
+@pytest.mark.parametrize("values, told", [
+    ({"framework": "Jittor"}, "option framework is 'Jittor'. Choose from jittor, pytorch"),
+    ({"lr": "fast"}, "option lr is 'fast', not of type float"),
+    ({"epochs": 1.5}, "option epochs is 1.5, not of type int"),
+    ({"masks": 1}, "option masks is 1, not of type bool"),
+    ({"output_dir": None}, "option output_dir is None, not of type str"),
+])
+def test_replace_refuses_impossible_values(values, told):
+    with pytest.raises(DetrError, match=re.escape(told)):
+        Config().replace(**values)

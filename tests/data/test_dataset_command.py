@@ -35,7 +35,7 @@ def test_check_tells_counts(dataset, capsys):
 def test_check_counts_what_is_not_used(dataset, capsys):
     picture = Image.open(dataset.folder() / "000.jpg")
     picture.convert("RGBA").save(dataset.folder() / "000.jpg", "PNG")
-    Image.fromarray(np.zeros((64, 64), np.uint16)).save(dataset.folder() / "002.jpg", "PNG")
+    Image.fromarray(np.full((64, 64), 65535, np.uint16)).save(dataset.folder() / "002.jpg", "PNG")
     other = Image.open(dataset.folder() / "001.jpg")
     other.save(dataset.folder() / "001.jpg", "GIF", save_all=True, append_images=[Image.new("RGB", other.size)])
     (dataset.folder() / "003.jpg").write_bytes(b"")

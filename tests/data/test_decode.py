@@ -177,3 +177,28 @@ def test_bytes_changed_at_random_end_in_pixels_or_an_error(tmp_path_factory, bas
     assert pixels.dtype == np.uint8 and pixels.ndim == 3
     with Image.open(path) as image:  # and then Pillow reads the same
         assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("largest, told", [
+    (4095, "with values below 4096 alone: as the upper 8 bits are taken, they are read nearly black; multiply them by "
+           "16 or"),
+    (1023, "multiply them by 64"), (16383, "multiply them by 4"), (200, "multiply them by 256"), (0, "by 256"),
+    (16384, None), (65535, None)])
+def test_16_bits_of_which_few_are_used(tmp_path, largest, told):
+    """12 bits of a camera or a microscope come out nearly black, and that is said."""
+    path = saved(tmp_path / "a.png", Image.fromarray(np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)))
+    assert (told or "") in decode.depth_told(path) and bool(decode.depth_told(path)) == bool(told)
+    assert any("16 bits a pixel" in part and (told is None or told in part) for part in decode.unused(path))
+    assert read_image(path).max() == largest >> 8
+
+
+def test_other_pictures_are_not_called_dark(tmp_path):
+    (tmp_path / "none.png").write_bytes(b"x")
+    for path in (saved(tmp_path / "a.png", Image.new("RGB", (4, 4))), tmp_path / "none.png", tmp_path / "gone.png"):
+        assert decode.depth_told(path) == ""
+
+
+def test_the_suffixes_of_what_can_be_read():
+    suffixes = decode.readable_suffixes()
+    assert {".jpg", ".jpeg", ".jfif", ".png", ".avif", ".jp2", ".webp", ".tif", ".bmp", ".gif", ".ppm"} <= suffixes
+    assert not {".txt", ".json", ".mp4", ".mpg", ".eps", ".h5", ".pdf", ""} & suffixes

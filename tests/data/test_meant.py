@@ -53,6 +53,7 @@ def test_the_same_numbers_in_another_type(dataset, change, masks):
     plain, other = read(dataset, dataset.copy(), masks), read(dataset, change(dataset.copy()), masks)
     assert same(plain, other) and plain.remarks == []
     assert len(other.remarks) == 3 and all("they are read as what they mean" in remark for remark in other.remarks)
+    assert [remark.partition(":")[0] for remark in other.remarks] == ["images", "categories", "annotations"]
     count = len(dataset.content["annotations"])
     assert "annotations: numbers are given as texts" in other.remarks[2] and f"id of {count}" in other.remarks[2]
     if masks:
@@ -167,7 +168,7 @@ def test_boxes_as_fractions(dataset):
         x, y, w, h = annotation["bbox"]
         annotation["bbox"] = [x / size["width"], y / size["height"], w / size["width"], h / size["height"]]
     told, = faults_of(dataset, content)
-    assert "all boxes are smaller than a pixel: are they fractions of the picture's size?" in told
+    assert "all boxes are smaller than a pixel (are they fractions of the picture's size?)" in told
     content["annotations"][0]["bbox"] = [1, 1, 3, 3]  # one that is not: small boxes can be
     assert len(read(dataset, content).objects) == len(content["annotations"])
 

@@ -44,6 +44,10 @@ class NumpyTwin:
         self.steps = 0
         self.n_parameters = sum(self.model[n].size for n in self.trained)
 
+    @property
+    def updates(self):
+        return self.steps
+
     def forward(self, batch: Batch, keep=1.0):
         colours = batch.images.mean((2, 3)) * keep  # [B, 3]
         features = colours * self.model["backbone.0.body.layer2.0.conv1.weight"]
@@ -91,6 +95,12 @@ class NumpyTwin:
         logits[..., -1] = -9
         boxes = np.tile(np.float32([0.5, 0.5, 0.5, 0.5]), (len(batch), QUERIES, 1))
         return Outputs(logits, boxes)
+
+    def attend(self, batch):
+        raise NotImplementedError("it has no attention")
+
+    def to_float64(self):
+        return self
 
     def state(self):
         return State({n: v.copy() for n, v in self.model.items()},

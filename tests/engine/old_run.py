@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.checkpoint import store
-from detr_jittor.compare.conditions import cpu_name, version
+from detr_jittor.compare.conditions import version
 from detr_jittor.report.log import read_log
+from detr_jittor.twin import processor
 from detr_jittor.twin.parameters import is_norm
 from detr_jittor.types import State
 
@@ -89,7 +90,7 @@ def continued(folder: Path, run: str) -> list[dict[str, str]]:
 def machine() -> dict[str, str]:
     """What the last bits of a sum depend on, besides the number of threads."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    return {"processor": cpu_name(), "instructions": " ".join(sorted(flags & INSTRUCTIONS)),
+    return {"processor": processor.name(), "instructions": " ".join(sorted(flags & INSTRUCTIONS)),
             **{name: version(name) for name in PACKAGES}}
 
 

@@ -168,6 +168,19 @@ def test_who_has_left_torchs_group_has_none_of_its_threads():
     assert done.stdout.split("\n") == ["[3] True", "False", ""], done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("size, printed", [("2", ["done"]), ("1", ["done", "an exit of a library's"])])
+def test_one_of_torchruns_processes_ends_without_its_libraries(size, printed):
+    code = """if True:
+        import atexit
+        from detr_jittor.cli.commands import end
+        atexit.register(print, "an exit of a library's")
+        print("done")
+        end(7)"""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"WORLD_SIZE": size}, capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stdout.splitlines()) == (7, printed), done.stderr
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_process_0_prints_and_writes(started, capsys, tmp_path, rank):
     started(WithATwin(rank), output_dir=str(tmp_path / "out"))

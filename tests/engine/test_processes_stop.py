@@ -103,6 +103,18 @@ def test_process_0_notices_that_another_one_has_left(data, tmp_path):
     assert store.load(tmp_path / "out" / "checkpoint.pth").step == 7, err[-3000:]
 
 
+def test_a_fault_of_one_process_alone_under_mpirun(data, tmp_path):
+    """It does not wait for the others at its exit, as MPI does, nor they for it: its line is told, all end, and the
+    newest checkpoint is there to go on from."""
+    arguments = training(data, tmp_path / "out", "--coco_path", str(data / "long"), "--save_every_steps", "3", batch=2,
+                         epochs=1)
+    process = start("jittor", 2, "alone", "7", "0", *arguments, program=ENDING_RUN)
+    _, err = finish(process, RUN)
+    assert process.returncode not in (0, None), err[-3000:]
+    assert "error: process 1: step 7" in err and "a fault of this process alone" in err
+    assert store.load(tmp_path / "out" / "checkpoint.pkl").step in (6, 7), err[-3000:]
+
+
 @pytest.mark.parametrize("framework, number, status", [
     ("jittor", "SIGUSR1", 138), ("pytorch", "SIGTERM", 1), ("pytorch", "SIGINT", 1)])
 def test_a_signal_to_the_launcher(data, tmp_path, framework, number, status):

@@ -270,3 +270,11 @@ def test_the_command_line_takes_the_option(config, coco, capsys):
     status = main(["train", "--coco_path", str(coco), "--epochs", "1", "--num_workers", "0", "--min_size", "32",
                    "--max_size", "64", "--backbone_weights", "none", "--crowds", "objects"])
     assert status == 0 and "11 crowds are taken as objects" in capsys.readouterr().out
+
+
+def test_16_bits_of_which_few_are_used_are_said_at_the_start(config, coco, capsys):
+    for path in sorted((coco / "train2017").iterdir()):
+        with Image.open(path) as image:
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 16).save(path)
+    assert train(config.replace(epochs=1)) == 0
+    assert "1.png: has 16 bits a pixel with values below 4096 alone" in capsys.readouterr().err

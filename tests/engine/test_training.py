@@ -16,13 +16,14 @@ from numpy_twin import DRAW_CURVES, NumpyTwin
 
 from detr_jittor.checkpoint import store
 from detr_jittor.config.options import Config, read_config
-from detr_jittor.engine.averages import logged, loss_weights
+from detr_jittor.engine.averages import logged
 from detr_jittor.engine.evaluate import evaluate
 from detr_jittor.engine.reporting import Reporting
 from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
+from detr_jittor.twin.loss_terms import loss_weights
 
 TIMES = ("seconds", "time", "memory")
 pytestmark = pytest.mark.timeout(60)  # a run that has lost its place would never end

@@ -1,5 +1,11 @@
 """The backbone's kernels against plain Jittor and float64: convolution + norm, trainable batch norm, max pooling."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +13,12 @@ import torch.nn.functional as F
 from against import compare
 
 from detr_jittor.jt.kernels import fast, plain
-from detr_jittor.jt.kernels.fast.library import run
+from detr_jittor.jt.kernels.fast.library import reference_primitives, run
 from detr_jittor.jt.setup.runtime import jt
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 rng = np.random.default_rng(3)
 
 
@@ -190,22 +197,47 @@ def backbone_layers(depths, bottleneck, dilation, h, w):
 @pytest.mark.parametrize("dilation", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_layer_falls_back_to_reference_code(size, dilation, precision, request):
-    """R18, R34, R50 and R101 have the same layers, apart from how many; the kernel raises on reference code."""
+    """R18, R34, R50 and R101 have the same layers, apart from how many."""
     if precision == "bfloat16":
         request.getfixturevalue("bfloat16")
     layers = {layer for bottleneck in (False, True)
               for layer in backbone_layers((2, 2, 2, 2), bottleneck, dilation, *size)}
     layers.add((3, *size, 64, 7, 2, 3, 1))
     assert len(layers) > 20
-    for ci, h, w, co, k, *geometry in sorted(layers):
-        made = run("make_convolution", [jt.empty((2, ci, h, w)), jt.empty((co, ci, k, k))], [(1,)], *geometry)[0]
-        assert 0 < made.item() <= 512
+    before = reference_primitives()
+    for layer in sorted(layers):
+        assert 0 < make(2, *layer) <= 512
+        assert reference_primitives() == before, layer
+
+
+def make(b, ci, h, w, co, k, *geometry) -> int:
+    """How many primitives are at hand, after those of this layer were made"""
+    arrays = [jt.empty((b, ci, h, w)), jt.empty((co, ci, k, k))]
+    return int(run("make_convolution", arrays, [(1,)], *geometry)[0].item())
+
+
+def test_what_has_only_reference_code_is_right_and_told():
+    """A filter that is not square to its padding, dilated and strided: no layer of a ResNet."""
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_kernels_backbone import reference_primitives, test_conv_norm
+        shapes = [(1, 16, 9, 11, 16, 3, 2, 1, 3, False, True), (1, 16, 12, 11, 16, 3, 1, 1, 4, True, True)]
+        counts = []
+        for shape in shapes:
+            test_conv_norm(shape)
+            counts.append(reference_primitives())
+        print(counts)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300,
+                          env=os.environ | {"DETR_ISA": "avx2"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < first < second and done.stderr.count("computes it slowly") == 1
 
 
 def test_primitives_are_kept_within_a_bound():
-    weight = jt.empty((16, 16, 1, 1))
     for width in range(4, 200):
-        count = run("make_convolution", [jt.empty((1, 16, 2, width)), weight], [(1,)], 1, 0, 1)[0].item()
+        count = make(1, 16, 2, width, 16, 1, 1, 0, 1)
     assert count == 512  # 196 sizes of four primitives each were made
 
 

@@ -12,6 +12,8 @@ from detr_jittor.twin import seeding
 
 from detr_jittor.pt import sampling as pt  # isort: skip  (jittor first)
 
+pytestmark = pytest.mark.slow
+
 KEY = 0x9ABCDEF1
 
 

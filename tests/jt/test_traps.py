@@ -162,7 +162,11 @@ def test_long_sums_of_a_convolution():
         return np.sqrt(np.square(y.numpy() - exact).mean())
 
     pytorch = error(torch.nn.functional.conv2d(torch.tensor(x), torch.tensor(w), None, 1, 1))
-    assert error(nn.conv2d(jt.array(x), jt.array(w), None, 1, 1)) > 2.5 * pytorch
+    jittor = error(nn.conv2d(jt.array(x), jt.array(w), None, 1, 1))
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        assert jittor > 2.5 * pytorch
+    else:  # with AVX2 PyTorch's own oneDNN has the same long sums
+        assert jittor == pytest.approx(pytorch, rel=0.1)
     assert error(plain.conv2d(jt.array(x), jt.array(w), 1, 1, 1)) < 1.5 * pytorch
 
 
@@ -177,7 +181,11 @@ def test_long_sums_of_a_linear_layer():
         return np.sqrt(np.square(y.numpy() - exact).mean())
 
     pytorch = error(torch.tensor(x) @ torch.tensor(w).T)
-    assert error(nn.matmul_transpose(jt.array(x), jt.array(w))) > 1.2 * pytorch  # measured: 1.41
+    jittor = error(nn.matmul_transpose(jt.array(x), jt.array(w)))
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        assert jittor > 1.2 * pytorch  # measured: 1.41
+    else:  # with AVX2 PyTorch's sums can be as long: 1.0 on an Intel that is limited to it, above 1.2 on a Zen 3
+        assert jittor > 0.9 * pytorch
     assert error(plain.linear(jt.array(x), jt.array(w), jt.zeros(256))) < pytorch  # measured: .74
 
 

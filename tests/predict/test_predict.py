@@ -103,6 +103,41 @@ def test_a_folder_without_pictures_is_an_error(weights, tmp_path, capsys):
     assert "in: no pictures in this folder" in capsys.readouterr().err
 
 
+def test_every_kind_of_picture_in_a_folder(weights, tmp_path, capsys):
+    """What training reads, prediction reads; other files are counted, by their kinds."""
+    (tmp_path / "in").mkdir()
+    kinds = ["jpg", "jfif", "jp2", "avif", "webp", "png", "tga", "BMP"]
+    for number, kind in enumerate(kinds):
+        Image.new("RGB", (60, 50), "gray").save(tmp_path / "in" / f"{number}.{kind}")
+    for name in ("notes.txt", "more.txt", "photo.HEIC", "README", ".hidden"):
+        (tmp_path / "in" / name).write_text("x")
+    assert predict(weights, [tmp_path / "in"], tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "in: 8 pictures; 4 other files are skipped (" in out and "8 pictures drawn" in out
+    assert all(kind in out for kind in ("2 .txt", "1 .heic", "1 no suffix", "save .heic as .jpg to have them read"))
+    files = [record["file"] for record in json.loads((tmp_path / "out/predictions.json").read_text())]
+    assert [file.rpartition(".")[2] for file in files] == kinds
+
+
+def test_a_dark_picture_of_16_bits_is_said(weights, tmp_path, capsys):
+    values = np.linspace(0, 4095, 4800).astype(np.uint16).reshape(60, 80)
+    for name, factor in (("dark", 1), ("full", 16)):
+        Image.fromarray(values * factor).save(tmp_path / f"{name}.png")
+    assert predict(weights, [tmp_path / "dark.png", tmp_path / "full.png"], tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "dark.png: 16 bits a pixel with values below 4096 alone" in out and out.count("16 bits") == 1
+
+
+def test_a_picture_is_predicted_as_it_is_seen(weights, tmp_path):
+    """Upright, whatever the camera noted; the record says the size after turning."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80), "gray").save(tmp_path / "a.jpg", exif=exif)
+    assert predict(weights, [tmp_path / "a.jpg"], tmp_path / "out") == 0
+    record, = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert (record["width"], record["height"]) == (80, 100)
+
+
 def test_labels_without_a_category_are_left_out(tmp_path):
     """Label 7 wins every query, but here it stands for nothing."""
     save(tmp_path / "c.pth", checkpoint(classes=Classes((3,), ("cat",), (3,), 8)))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from detr_jittor.report import pictures
-from detr_jittor.report.pictures import COLOURS, draw_detections, font_of, moved_inside, overlap, place
+from detr_jittor.report.pictures import COLOURS, draw_detections, drawable, font_of, moved_inside, overlap, place
 
 GREY = (90, 90, 90)
 CORNERS = [[0, 0, 30, 30], [600, 0, 640, 30], [0, 450, 30, 480], [600, 450, 640, 480], [-50, -50, 700, 500]]
@@ -91,3 +91,35 @@ def test_scores_and_names_are_written(monkeypatch):
 
 def test_names_in_han_letters_do_not_fail():
     draw(picture(), [[9, 9, 90, 90]], names={0: "猫"})
+
+
+@pytest.fixture
+def no_han_font(monkeypatch):
+    """A machine whose only font is matplotlib's own."""
+    monkeypatch.setattr(pictures, "HAN_FONTS", ())
+    for cached in (pictures.font_file, pictures.warn_of_fonts):
+        cached.cache_clear()
+    yield
+    for cached in (pictures.font_file, pictures.warn_of_fonts):
+        cached.cache_clear()
+
+
+def test_letters_without_a_font_are_escapes_and_one_warning(no_han_font, capsys):
+    """Empty squares would make a cat of a dog."""
+    assert [drawable(name) for name in ("猫", "狗 2", "cat", "Straße", "кот", "a\n")] == [
+        r"\u732b", r"\u72d7 2", "cat", "Straße", "кот", r"a\n"]
+    told = capsys.readouterr().err
+    assert told.count("warning: no font here") == 1 and "fonts-noto-cjk" in told and told.count("\n") == 1
+    cat, dog = (draw(picture(), [[9, 9, 90, 90]], names={0: name}) for name in ("猫", "狗"))
+    assert not np.array_equal(np.asarray(cat), np.asarray(dog))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_font_that_has_the_letters_is_taken(no_han_font, monkeypatch, capsys):
+    """Played with a font of matplotlib's that has a sign which DejaVu Sans lacks."""
+    usual = pictures.font_manager.findfont("DejaVu Sans")
+    sign = chr(min(pictures.letters(pictures.font_manager.findfont("STIXNonUnicode")) - pictures.letters(usual)))
+    assert drawable(sign) != sign and pictures.font_file(frozenset("cat")) == usual
+    pictures.font_file.cache_clear()
+    monkeypatch.setattr(pictures, "HAN_FONTS", ("No such font", "STIXNonUnicode"))
+    assert drawable(sign) == sign and "STIX" in font_of(sign, 14).path and pictures.font_file(frozenset("cat")) == usual

@@ -7,7 +7,6 @@ machine.py decides, here it is carried out, and only for this process: environme
 import atexit
 import contextlib
 import os
-import re
 import signal
 import ssl
 import sys
@@ -18,10 +17,13 @@ from types import ModuleType
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import headers, onednn
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
+from detr_jittor.twin import processor, threads, waiting
 
 
 def prepare() -> Plan:
     """Decide how to start Jittor, place oneDNN and say what is fixed. Errors: DetrError."""
+    processor.prepare()
+    threads.prepare()
     plan = make_plan()
     if needs_onednn():
         try:
@@ -79,7 +81,7 @@ def import_jittor(plan: Plan) -> ModuleType:
         ssl._create_default_https_context = certificates
         sys.setrecursionlimit(recursion)
         restore(handlers)
-    if torch_was_first and len(openmp_libraries()) > 1:
+    if torch_was_first and len(waiting.libraries()) > 1:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
     return jittor
@@ -123,10 +125,16 @@ def quiet():
     sys.modules["jittor"].flags.log_silent = 0  # for the C++ side
 
 
-def openmp_libraries() -> set[str]:
-    """The OpenMP libraries that are loaded in this process; each has a pool of threads of its own."""
-    maps = Path("/proc/self/maps")
-    return set(re.findall(r"/\S*/lib(?:gomp|iomp5|omp)[-.]\S*", maps.read_text())) if maps.exists() else set()
+def limit_instructions(jt) -> None:
+    """Have all operators compiled for the instructions that `processor.limit` allows, in a cache of their own. Jittor's
+    core stays as it is: it arranges the computation, and computes nothing."""
+    if not (flags := processor.compiler_flags()):
+        return
+    place = Path(jt.flags.cache_path, processor.limit().compiler)
+    (place / "jit").mkdir(parents=True, exist_ok=True)
+    jt.compiler.cc_flags = jt.compiler.cc_flags.replace("-march=native", flags)
+    jt.flags.cc_flags = jt.flags.cc_flags.replace("-march=native", flags)
+    jt.flags.cache_path = str(place)
 
 
 def onednn_paths() -> tuple[Path, Path] | None:
@@ -141,5 +149,6 @@ def onednn_paths() -> tuple[Path, Path] | None:
 
 plan = prepare()
 jt = import_jittor(plan)
+limit_instructions(jt)
 if reason := headers.compile_headers(jt):
     say(f"Jittor's headers cannot be kept compiled ({reason}): each new operator takes three times as long.")

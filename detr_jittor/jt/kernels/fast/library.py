@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detr_jittor.jt.setup import runtime
 from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.twin import processor
 
 SOURCES = sorted(str(path) for path in (Path(__file__).parent / "cc").iterdir() if path.suffix in (".h", ".cc"))
 # Not -ffast-math: a loss or gradient that is not finite must be seen.
@@ -18,6 +19,8 @@ def unavailable() -> str:
     """Why the fast kernels cannot serve here, "" if they can."""
     if jt.flags.use_cuda:
         return "they are for the CPU"
+    if processor.lacks_avx2():
+        return "the processor lacks AVX2"
     return "" if runtime.onednn_paths() else "oneDNN 2.6 is missing"
 
 
@@ -35,7 +38,7 @@ def compiled(sources: list[str], flags: str):
     """
     compiler, cache = jt.compiler, jt.compiler.cache_path
     name = f"detr_kernels_{digest(sources)}"  # of the module too: Python would find an older one of the same name
-    place = Path(cache, name)
+    place = Path(jt.flags.cache_path, name)
     try:
         compiler.cache_path = str(place)
         return compiler.compile_custom_ops(copied(sources, place), extra_flags=flags, gen_name_=name)
@@ -46,7 +49,7 @@ def compiled(sources: list[str], flags: str):
 def copied(sources: list[str], place: Path) -> list[str]:
     """The sources in `place`, from where they are compiled: an installation elsewhere with the same ones finds them
     compiled, and one of another version does not overwrite them."""
-    place.mkdir(exist_ok=True)
+    (place / "custom_ops").mkdir(parents=True, exist_ok=True)
     for source in sources:
         target = place / Path(source).name
         if not target.exists():
@@ -63,6 +66,11 @@ def digest(sources: list[str]) -> str:
 def run(kernel: str, inputs: list, shapes: list, *numbers: float, dtype: str = "float32"):
     """Run a kernel of cc/ on Vars → the list of its outputs, Vars of these shapes."""
     return operators().detr_kernel(kernel, inputs, shapes, [float(n) for n in numbers], dtype)
+
+
+def reference_primitives() -> int:
+    """How often oneDNN had only its reference code for a shape, which is right and a hundred times slower."""
+    return int(run("reference_primitives", [jt.zeros(1)], [(1,)])[0].item())
 
 
 def apply(function: type[jt.Function], *args):

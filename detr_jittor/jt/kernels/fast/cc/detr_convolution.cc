@@ -72,6 +72,19 @@ struct Geometry {
         if (skips_pixels()) g.h = ho, g.w = wo, g.stride = 1;
         return g;
     }
+    // With dilation d the pixels whose places leave the same remainders, when divided by d, make up d² maps that have
+    // nothing to do with each other. On each of them the convolution is an ordinary one. oneDNN 2.6 has only reference
+    // code for the gradients of a dilated one where there is no AVX-512: so these take the maps for pictures of a batch.
+    bool splits() const {
+        return block() == 8 && dilation > 1 && stride == 1 && 2 * padding == dilation * (k - 1) && ci % block() == 0;
+    }
+    Geometry split() const {
+        Geometry g = *this;
+        g.b = b * dilation * dilation, g.padding = padding / dilation, g.dilation = 1;
+        g.h = g.ho = (h + dilation - 1) / dilation, g.w = g.wo = (w + dilation - 1) / dilation;
+        return g;
+    }
+
     // Maps smaller than the filter: for some there is only reference code, which is quick enough there.
     bool tiny() const { return std::min(h, w) < dilation * (k - 1) + 1; }
     // On small maps the filters' transformation costs more than the products that it saves. The batch does not decide:
@@ -100,7 +113,7 @@ static Primitive& forward(const Geometry& g, Geometry::Type out, Geometry::Type 
         if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attributes.set_post_ops(after);
         auto d = forward_desc(g, out, attributes);
-        if (!g.tiny()) not_reference(d);
+        if (!g.tiny()) tell_if_reference(d, "a convolution");
         return Primitive{dnnl::convolution_forward(d), g.src(operand()), d.weights_desc(), g.dst(out),
                          d.scratchpad_desc()};
     });
@@ -113,7 +126,7 @@ static Primitive& backward_data(const Geometry& g) {
             {direct, g.src(f32), g.any_weights(operand()), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
             user_scratchpad(), engine(), hint);
-        if (!g.tiny()) not_reference(d);
+        if (!g.tiny()) tell_if_reference(d, "the gradient of a convolution's input");
         return Primitive{dnnl::convolution_backward_data(d), g.src(f32), d.weights_desc(),
                          g.dst(operand()), d.scratchpad_desc()};
     });
@@ -126,7 +139,7 @@ static Primitive& backward_weights(const Geometry& g) {
             {direct, g.src(operand()), g.any_weights(f32), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
             user_scratchpad(), engine(), hint);
-        if (!g.tiny()) not_reference(d);
+        if (!g.tiny()) tell_if_reference(d, "the gradient of a convolution's filters");
         return Primitive{dnnl::convolution_backward_weights(d), g.src(operand()), d.diff_weights_desc(),
                          g.dst(operand()), d.scratchpad_desc()};
     });
@@ -177,6 +190,46 @@ static void scatter_pixels(const Geometry& g, const float* pixels, float* x) {
         }
 }
 
+// Calls f(p, y, x, q, v, u) for each pixel (y, x) of plane p of x [B, C, H, W], which is pixel (v, u) of plane q after
+// `Geometry::split`; x is -1 where the split map has a pixel more, which is zero.
+template <class Function>
+static void for_split_pixels(const Geometry& g, int64_t channels, const Function& f) {
+    int64_t d = g.dilation, blocks = channels / block(), h = (g.h + d - 1) / d, w = (g.w + d - 1) / d;
+#pragma omp parallel for collapse(2)
+    for (int64_t p = 0; p < g.b * blocks; p++)
+        for (int64_t v = 0; v < h; v++)
+            for (int64_t part = 0; part < d * d; part++) {
+                int64_t y = v * d + part / d, q = ((p / blocks) * d * d + part) * blocks + p % blocks;
+                for (int64_t u = 0; u < w; u++) {
+                    int64_t x = u * d + part % d;
+                    f(p, y, y < g.h && x < g.w ? x : -1, q, v, u);
+                }
+            }
+}
+
+static const float* split_map(const Geometry& g, int64_t channels, const float* x, Scratch purpose) {
+    const Geometry parts = g.split();
+    int64_t n = block();
+    float* out = scratch(purpose, parts.b * channels * parts.h * parts.w);
+    for_split_pixels(g, channels, [&](int64_t p, int64_t y, int64_t i, int64_t q, int64_t v, int64_t u) {
+        float* target = out + ((q * parts.h + v) * parts.w + u) * n;
+        if (i < 0) std::memset(target, 0, n * sizeof(float));
+        else std::memcpy(target, x + ((p * g.h + y) * g.w + i) * n, n * sizeof(float));
+    });
+    return out;
+}
+
+// The reverse
+static void join_map(const Geometry& g, int64_t channels, const float* split, float* x) {
+    const Geometry parts = g.split();
+    int64_t n = block();
+    for_split_pixels(g, channels, [&](int64_t p, int64_t y, int64_t i, int64_t q, int64_t v, int64_t u) {
+        if (i >= 0)
+            std::memcpy(x + ((p * g.h + y) * g.w + i) * n, split + ((q * parts.h + v) * parts.w + u) * n,
+                        n * sizeof(float));
+    });
+}
+
 // in: x, weight, [the norm's weight, bias, mean, variance], [residual]; out: y.
 // numbers: stride, padding, dilation, relu, kept.
 DETR_KERNEL(convolution) {
@@ -210,11 +263,18 @@ DETR_KERNEL(convolution) {
 // The weight's gradient from that of the output, an operand of products.
 static void write_weight_gradient(const Geometry& whole, const Tensor& x, const void* dy, const float* scale,
                                   float* dweight) {
-    Geometry g = whole.without_skips();
+    Geometry g = whole.splits() ? whole.split() : whole.without_skips();
+    const void* src;
+    if (whole.splits()) {
+        src = split_map(whole, g.ci, x.f32(), Scratch::gathered);
+        dy = split_map(whole, g.co, static_cast<const float*>(dy), Scratch::gathered_gradient);
+    } else {
+        src = g.winograd() ? x.f32() : source(whole, x);
+    }
     if (g.winograd())
-        return winograd_backward_weights(g.plane(), g.ci, g.co, x.f32(), static_cast<const float*>(dy), scale, dweight);
+        return winograd_backward_weights(g.plane(), g.ci, g.co, static_cast<const float*>(src),
+                                         static_cast<const float*>(dy), scale, dweight);
     const Primitive& p = backward_weights(g);
-    const void* src = source(whole, x);
     float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
     execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
                 {DNNL_ARG_DIFF_WEIGHTS, p.weights, packed_gradient}});
@@ -223,6 +283,13 @@ static void write_weight_gradient(const Geometry& whole, const Tensor& x, const 
 
 static void write_input_gradient(const Geometry& whole, const Tensor& weight, const float* scale, const void* dy,
                                  float* dx) {
+    if (whole.splits()) {
+        const Geometry parts = whole.split();
+        dy = split_map(whole, whole.co, static_cast<const float*>(dy), Scratch::gathered_gradient);
+        float* split = scratch(Scratch::gathered, parts.b * parts.ci * parts.h * parts.w);
+        write_input_gradient(parts, weight, scale, dy, split);
+        return join_map(whole, whole.ci, split, dx);
+    }
     Geometry g = whole.without_skips();
     if (g.winograd()) {
         float* filters = scratch(Scratch::weights, winograd_filter_floats(g.stride, g.ci, g.co));
@@ -260,19 +327,24 @@ DETR_KERNEL(convolution_backward) {
     if (dx) write_input_gradient(whole, weight, scale, gradient, dx);
 }
 
-// Make a layer's primitives without running them; fails if oneDNN has only reference code for one of them.
+// Make a layer's primitives without running them.
 // in: x and weight, of which only the shapes count; out: how many primitives are at hand.
 // numbers: stride, padding, dilation.
 DETR_KERNEL(make_convolution) {
     Geometry g(call.in[0], call.in[1], call.integer(0), call.integer(1), call.integer(2));
     g = g.without_skips();
-    if (!g.winograd()) {
+    if (!g.winograd())
         for (auto residual : {none, operand()}) forward(g, operand(), residual, true);
+    if (g.splits()) g = g.split();
+    if (!g.winograd()) {
         if (g.ci % block() == 0) backward_data(g);
         backward_weights(g);
     }
     call.out[0].f32()[0] = static_cast<float>(primitive_count());
 }
+
+// out: how many primitives were made so far of oneDNN's reference code.
+DETR_KERNEL(reference_primitives) { call.out[0].f32()[0] = static_cast<float>(reference_count()); }
 
 DETR_KERNEL(to_blocked) {
     const auto& s = call.in[0].shape;

@@ -25,7 +25,7 @@ static void multiply_rounded(char ta, int64_t m, int64_t n, int64_t k, const flo
         const auto bf16 = dnnl::memory::data_type::bf16, f32 = dnnl::memory::data_type::f32;
         Desc left({m, k}, bf16, ta == 'N' ? Tag::ab : Tag::ba), right({k, n}, bf16, Tag::ab), out({m, n}, f32, Tag::ab);
         dnnl::matmul::primitive_desc d({left, right, out}, user_scratchpad(), engine());
-        return Primitive{dnnl::matmul(not_reference(d)), left, right, out, d.scratchpad_desc()};
+        return Primitive{dnnl::matmul(tell_if_reference(d, "a matrix product")), left, right, out, d.scratchpad_desc()};
     });
     execute(p, {{DNNL_ARG_SRC, p.src, as_operand(a, m * k, Scratch::operand)},
                 {DNNL_ARG_WEIGHTS, p.weights, as_operand(b, k * n, Scratch::operand_gradient)},

@@ -1,6 +1,7 @@
 #include "detr_onednn.h"
 
 #include <stdlib.h>  // aligned_alloc
+#include <cstdio>
 #include <initializer_list>
 
 namespace detr {
@@ -62,6 +63,16 @@ Primitive& primitive(const Key& key, const std::function<Primitive()>& make) {
 
 size_t primitive_count() { return primitives().size(); }
 
+static int64_t references = 0;
+
+void tell_reference(const char* what) {
+    if (references++ == 0)
+        std::fprintf(stderr, "detr-jittor: oneDNN has no quick code for %s of a shape in this model, and computes it "
+                             "slowly.\n", what);
+}
+
+int64_t reference_count() { return references; }
+
 void execute(const Primitive& p, std::initializer_list<Argument> arguments) {
     std::unordered_map<int, dnnl::memory> memories;
     for (const Argument& a : arguments)
@@ -92,7 +103,7 @@ void rearrange(const dnnl::memory::desc& from, const void* source, const dnnl::m
         auto attributes = user_scratchpad();
         if (scale) attributes.set_output_scales(1 << 0, {DNNL_RUNTIME_F32_VAL});
         dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);
-        return Primitive{dnnl::reorder(not_reference(d)), from, {}, to, d.scratchpad_desc()};
+        return Primitive{dnnl::reorder(tell_if_reference(d, "a rearrangement")), from, {}, to, d.scratchpad_desc()};
     });
     dnnl::memory::desc scales({from.dims()[0]}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::a);
     if (scale)

@@ -1,5 +1,5 @@
 // See detr_winograd.h. A tile is a 2×2 piece of the convolution's output with the piece of the input that it needs.
-// Transformed tiles lie in panels [places, C / 16, tiles, 16]: place in the transformed tile, channels, tiles, channels
+// Transformed tiles lie in panels [places, C / lanes, tiles, lanes]: place in the transformed tile, channels, tiles, channels
 // of a block.
 //
 // Accuracy: sums over channels run over 32 products (those of the weights' gradient over 64 tiles) and are then added
@@ -14,7 +14,7 @@
 
 namespace detr {
 
-using B = Block<16>;
+using B = Block<lanes>;
 using Lanes = B::Lanes;
 
 static const int64_t run = 64;
@@ -76,7 +76,7 @@ struct Doubling {
 };
 
 bool has_winograd(int64_t inputs, int64_t outputs) {
-    return lanes == 16 && block() == 16 && inputs % 32 == 0 && outputs % 32 == 0;
+    return block() == lanes && inputs % product_columns == 0 && outputs % product_columns == 0;
 }
 
 // From one place to the next: not a power of two, which would put all of them into the same few lines of the cache.
@@ -102,9 +102,9 @@ static inline void read_column(const Map& map, const float* plane, int64_t y, in
     bool inside = x >= 0 && x < map.w;
 #pragma GCC unroll 5
     for (int i = 0; i < count; i++) {
-        const float* pixel = plane + ((y + i) * map.w + x) * 16;
+        const float* pixel = plane + ((y + i) * map.w + x) * lanes;
         d[i] = inside && y + i >= 0 && y + i < map.h ? B::at(pixel) : Lanes{};
-        prefetch(pixel + 8 * 16, 16);
+        prefetch(pixel + 8 * lanes, lanes);
     }
 }
 
@@ -112,12 +112,12 @@ static inline void read_column(const Map& map, const float* plane, int64_t y, in
 template <class A>
 static void transform_inputs(const Plane& p, const Map& map, const float* x, int64_t channels, int64_t first,
                              int64_t count, int64_t room, float* panel) {
-    int64_t blocks = channels / 16, next = distance(channels, room);
+    int64_t blocks = channels / lanes, next = distance(channels, room);
     for (int64_t k = 0; k < blocks; k++) {
         Lanes s[A::taps][A::places];  // columns
         for (int64_t t = 0; t < count; t++) {
             Tile tile(p, first + t);
-            const float* plane = x + (tile.image * blocks + k) * map.h * map.w * 16;
+            const float* plane = x + (tile.image * blocks + k) * map.h * map.w * lanes;
 #pragma GCC unroll 5
             for (int j = 0; j < A::taps; j++) {
                 if (j < A::taps - A::step && t && tile.x) {  // shared with the tile to the left
@@ -129,7 +129,7 @@ static void transform_inputs(const Plane& p, const Map& map, const float* x, int
                 read_column<A::taps>(map, plane, tile.y * A::step + A::first, tile.x * A::step + A::first + j, d);
                 A::input(d, s[j]);
             }
-            float* out = panel + (k * room + t) * 16;
+            float* out = panel + (k * room + t) * lanes;
 #pragma GCC unroll 5
             for (int i = 0; i < A::places; i++) {
                 Lanes row[A::taps], v[A::places];
@@ -148,18 +148,18 @@ template <class A>
 static void transform_gradients(const Plane& p, const float* dy, int64_t channels, int64_t first, int64_t count,
                                 int64_t room, float* panel) {
     const Map map{p.ho(), p.wo()};
-    int64_t blocks = channels / 16, next = distance(channels, room);
+    int64_t blocks = channels / lanes, next = distance(channels, room);
     for (int64_t k = 0; k < blocks; k++)
         for (int64_t t = 0; t < count; t++) {
             Tile tile(p, first + t);
-            const float* plane = dy + (tile.image * blocks + k) * map.h * map.w * 16;
+            const float* plane = dy + (tile.image * blocks + k) * map.h * map.w * lanes;
             Lanes s[2][A::places];
             for (int j = 0; j < 2; j++) {
                 Lanes g[2];
                 read_column<2>(map, plane, tile.y * 2, tile.x * 2 + j, g);
                 A::output_gradient(g, s[j]);
             }
-            float* out = panel + (k * room + t) * 16;
+            float* out = panel + (k * room + t) * lanes;
 #pragma GCC unroll 5
             for (int i = 0; i < A::places; i++) {
                 Lanes row[2] = {s[0][i], s[1][i]}, v[A::places];
@@ -170,16 +170,16 @@ static void transform_gradients(const Plane& p, const float* dy, int64_t channel
         }
 }
 
-// Products [places, channels / 32, tiles, 32] of the tiles from `first` on → y [B, channels, H, W]
+// Products [places, channels / columns, tiles, columns] of the tiles from `first` on → y [B, channels, H, W]
 template <class A>
 static void transform_outputs(const Plane& p, const Map& map, const float* products, int64_t channels, int64_t first,
                               int64_t count, int64_t room, const Finish& finish, float* y) {
-    int64_t blocks = channels / 16, next = distance(channels, room);
+    int64_t blocks = channels / lanes, next = distance(channels, room);
     for (int64_t k = 0; k < blocks; k++) {
-        Lanes shift = finish.shift ? B::at(finish.shift + k * 16) : Lanes{};
+        Lanes shift = finish.shift ? B::at(finish.shift + k * lanes) : Lanes{};
         for (int64_t t = 0; t < count; t++) {
             Tile tile(p, first + t);
-            const float* in = products + ((k / 2 * room + t) * 2 + k % 2) * 16;
+            const float* in = products + ((k / 2 * room + t) * 2 + k % 2) * lanes;
             Lanes s[A::places][A::outputs];
 #pragma GCC unroll 5
             for (int j = 0; j < A::places; j++) {
@@ -196,19 +196,19 @@ static void transform_outputs(const Plane& p, const Map& map, const float* produ
                 for (int j = 0; j < A::places; j++) row[j] = s[j][i];
                 A::output(row, out);
                 if (top + i >= map.h) break;
-                int64_t place = (((tile.image * blocks + k) * map.h + top + i) * map.w + left) * 16;
+                int64_t place = (((tile.image * blocks + k) * map.h + top + i) * map.w + left) * lanes;
                 for (int64_t j = 0; j < A::outputs && left + j < map.w; j++) {
                     Lanes v = out[j] + shift;
-                    if (finish.residual) v += B::at(finish.residual + place + j * 16);
+                    if (finish.residual) v += B::at(finish.residual + place + j * lanes);
                     if (finish.relu) v = v < 0 ? Lanes{} : v;  // a NaN stays
-                    B::at(y + place + j * 16) = v;
+                    B::at(y + place + j * lanes) = v;
                 }
             }
         }
     }
 }
 
-// Sixteen filters at once
+// As many filters at once as there are lanes
 template <class A>
 static void transform_filter(const Lanes g[9], float* out, int64_t next) {
     Lanes s[3][A::places];
@@ -223,18 +223,18 @@ static void transform_filter(const Lanes g[9], float* out, int64_t next) {
     }
 }
 
-// Transformed filters lie as [places, outputs / 32, inputs, 32].
+// Transformed filters lie as [places, outputs / columns, inputs, columns].
 template <class A>
 static void transform_filters(int64_t ci, int64_t co, const float* weight, const float* scale, float* filters) {
 #pragma omp parallel for
-    for (int64_t k = 0; k < co / 16; k++)
+    for (int64_t k = 0; k < co / lanes; k++)
         for (int64_t c = 0; c < ci; c++) {
             Lanes g[9];
-            for (int64_t lane = 0; lane < 16; lane++) {
-                int64_t o = k * 16 + lane;
+            for (int64_t lane = 0; lane < lanes; lane++) {
+                int64_t o = k * lanes + lane;
                 for (int j = 0; j < 9; j++) g[j][lane] = weight[(o * ci + c) * 9 + j] * scale[o];
             }
-            transform_filter<A>(g, filters + ((k / 2 * ci + c) * 2 + k % 2) * 16, distance(ci, co));
+            transform_filter<A>(g, filters + ((k / 2 * ci + c) * 2 + k % 2) * lanes, distance(ci, co));
         }
 }
 
@@ -242,12 +242,12 @@ static void transform_filters(int64_t ci, int64_t co, const float* weight, const
 template <class A>
 static void transform_turned(int64_t ci, int64_t co, const float* weight, const float* scale, float* filters) {
 #pragma omp parallel for
-    for (int64_t k = 0; k < ci / 16; k++)
+    for (int64_t k = 0; k < ci / lanes; k++)
         for (int64_t o = 0; o < co; o++) {
             Lanes g[9];
-            for (int64_t lane = 0; lane < 16; lane++)
-                for (int j = 0; j < 9; j++) g[j][lane] = weight[(o * ci + k * 16 + lane) * 9 + 8 - j] * scale[o];
-            transform_filter<A>(g, filters + ((k / 2 * co + o) * 2 + k % 2) * 16, distance(ci, co));
+            for (int64_t lane = 0; lane < lanes; lane++)
+                for (int j = 0; j < 9; j++) g[j][lane] = weight[(o * ci + k * lanes + lane) * 9 + 8 - j] * scale[o];
+            transform_filter<A>(g, filters + ((k / 2 * co + o) * 2 + k % 2) * lanes, distance(ci, co));
         }
 }
 
@@ -265,23 +265,24 @@ static void convolve(const Plane& p, const Map& from, const Map& to, int64_t inp
         int64_t first = task * room, count = std::min(room, p.tiles() - first);
         transform_inputs<A>(p, from, x, inputs, first, count, room, v);
         for (int64_t e = 0; e < places; e++)
-            for (int64_t k = 0; k < outputs / 32; k++)
-                multiply(v + e * distance(inputs, room), room, filters + e * distance(inputs, outputs) + k * inputs * 32,
-                         inputs, 32, m + e * distance(outputs, room) + k * room * 32);
+            for (int64_t k = 0; k < outputs / product_columns; k++)
+                multiply(v + e * distance(inputs, room), room,
+                         filters + e * distance(inputs, outputs) + k * inputs * product_columns, inputs, 32,
+                         m + e * distance(outputs, room) + k * room * product_columns);
         transform_outputs<A>(p, to, m, outputs, first, count, room, finish, y);
     }
 }
 
-// Sums [places, Co / 32, Ci, 32] → dweight [Co, Ci, 3, 3]
+// Sums [places, Co / columns, Ci, columns] → dweight [Co, Ci, 3, 3]
 template <class A>
 static void untransform_filters(int64_t ci, int64_t co, const float* sums, const float* scale, float* dweight) {
     int64_t next = distance(ci, co);
 #pragma omp parallel for
-    for (int64_t k = 0; k < co / 16; k++) {
-        const Lanes factor = B::at(scale + k * 16);
-        float found[16][9][16];
+    for (int64_t k = 0; k < co / lanes; k++) {
+        const Lanes factor = B::at(scale + k * lanes);
+        float found[lanes][9][lanes];
         for (int64_t c = 0; c < ci; c++) {
-            const float* in = sums + ((k / 2 * ci + c) * 2 + k % 2) * 16;
+            const float* in = sums + ((k / 2 * ci + c) * 2 + k % 2) * lanes;
             Lanes s[A::places][3];
             for (int j = 0; j < A::places; j++) {
                 Lanes u[A::places];
@@ -292,13 +293,13 @@ static void untransform_filters(int64_t ci, int64_t co, const float* sums, const
                 Lanes row[A::places], g[3];
                 for (int j = 0; j < A::places; j++) row[j] = s[j][i];
                 A::filter_gradient(row, g);
-                for (int j = 0; j < 3; j++) B::at(found[c % 16][3 * i + j]) = g[j] * factor;
+                for (int j = 0; j < 3; j++) B::at(found[c % lanes][3 * i + j]) = g[j] * factor;
             }
-            if (c % 16 < 15) continue;
-            for (int64_t lane = 0; lane < 16; lane++)  // sixteen filters of an output channel at a time
-                for (int64_t i = 0; i < 16; i++)
+            if (c % lanes < lanes - 1) continue;
+            for (int64_t lane = 0; lane < lanes; lane++)  // as many filters of an output channel at a time
+                for (int64_t i = 0; i < lanes; i++)
                     for (int j = 0; j < 9; j++)
-                        dweight[((k * 16 + lane) * ci + c - 15 + i) * 9 + j] = found[i][j][lane];
+                        dweight[((k * lanes + lane) * ci + c - lanes + 1 + i) * 9 + j] = found[i][j][lane];
         }
     }
 }
@@ -319,16 +320,16 @@ static void backward_weights(const Plane& p, int64_t ci, int64_t co, const float
 #pragma omp for
             for (int64_t piece = 0; piece < pieces; piece++) {
                 int64_t t = piece * 8, n = std::min<int64_t>(8, count - t);
-                transform_gradients<A>(p, dy, co, first + t, n, room, z + t * 16);
-                transform_inputs<A>(p, {p.h, p.w}, x, ci, first + t, n, room, v + t * 16);
+                transform_gradients<A>(p, dy, co, first + t, n, room, z + t * lanes);
+                transform_inputs<A>(p, {p.h, p.w}, x, ci, first + t, n, room, v + t * lanes);
             }
 #pragma omp for collapse(2)
             for (int64_t e = 0; e < places; e++)
-                for (int64_t k = 0; k < co / 32; k++)
+                for (int64_t k = 0; k < co / product_columns; k++)
                     for (int64_t t = 0; t < count; t += run)
-                        accumulate(v + e * distance(ci, room) + t * 16, room, ci,
-                                   z + e * distance(co, room) + (2 * k * room + t) * 16, std::min(run, count - t),
-                                   first + t == 0, sums + e * next + k * ci * 32);
+                        accumulate(v + e * distance(ci, room) + t * lanes, room, ci,
+                                   z + e * distance(co, room) + (2 * k * room + t) * lanes, std::min(run, count - t),
+                                   first + t == 0, sums + e * next + k * ci * product_columns);
         }
     }
     untransform_filters<A>(ci, co, sums, scale, dweight);
