@@ -1,4 +1,4 @@
-"""The figures of the project that this one succeeds, beside ours.
+"""The figures of the earlier port, which this project succeeds, beside ours.
 
 They were measured against the reference code with the same weights, or are the project's own.
 """
@@ -10,6 +10,7 @@ from detr_jittor.compare.protocol import Pairs
 from detr_jittor.report.page import Table
 
 BY_ALIGN = "see detr-jittor align"
+EARLIER_PORT = ("Ber0ton/DETR-Jittor-and-Pytorch", "https://github.com/Ber0ton/DETR-Jittor-and-Pytorch")
 
 
 def original_table(pairs: Pairs, found: dict[str, dict[str, Evaluation]], spent: dict[str, Quantity]) -> Table:
@@ -26,7 +27,7 @@ def original_table(pairs: Pairs, found: dict[str, dict[str, Evaluation]], spent:
         ["time of a training step", "1.9–2.0 times PyTorch's", slower.format(spent["step_seconds"].ratio)],
         ["memory", "1.5 times PyTorch's", slower.format(spent["peak_memory_mb"].ratio)],
     ]
-    return Table(["", "the original project", "this comparison"], rows, text=True, note=(
+    return Table(["", "the earlier port", "this comparison"], rows, text=True, note=(
         "Other data, models and machines: the lines say whether the twins learn and what Jittor costs beside PyTorch, "
         "no more."))
 

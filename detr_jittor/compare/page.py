@@ -4,9 +4,9 @@ from pathlib import Path
 from statistics import fmean
 
 from detr_jittor.compare.comparison import WHERE, Comparison
-from detr_jittor.compare.original import original_table
+from detr_jittor.compare.original import EARLIER_PORT, original_table
 from detr_jittor.compare.tables import settings_table
-from detr_jittor.report.page import Table, cards, folded, heading, page, paragraph, picture, preformatted
+from detr_jittor.report.page import Table, cards, folded, heading, link, page, paragraph, picture, preformatted
 
 ROUNDING = ("What parts the twins is the order in which float32 sums are taken; training amplifies it, as it amplifies "
             "any rounding. So single epochs differ, and the curves as a whole must not.")
@@ -24,7 +24,8 @@ def html(c: Comparison, loss_curves: Path, ap_curves: Path) -> str:
         parts += [heading(title), table.html()]
         if title == "Loss":
             parts.append(picture(loss_curves, "The losses of both twins over the epochs"))
-    parts += [heading("Beside the original project"), original_table(c.pairs, c.evaluations, c.costs).html(),
+    parts += [heading("Beside the earlier port"), link("This project succeeds", *EARLIER_PORT),
+              original_table(c.pairs, c.evaluations, c.costs).html(),
               heading("The command"), preformatted(c.command),
               heading("Settings"), settings_table(c.config, changed=True).html(),
               folded("All other settings: the defaults", settings_table(c.config, changed=False).html())]

@@ -83,6 +83,7 @@ def put_samples(recorder: Recorder, output, content, place, maps, boxes, extent,
 
 def prepare(twin: JittorTwin, seed: int | None) -> None:
     """Training mode with the dropout masks of a step seed; None: evaluation mode."""
+    twin.choice.serve()
     set_training(twin.model, seed is not None)
     if seed is not None:
         seed_dropout(twin.model, seed)
@@ -167,6 +168,7 @@ def taking_sides(sides: None) -> Iterator[Kinks]:
 
 def update(twin: JittorTwin, gradients: dict[str, np.ndarray], lr_factor: float) -> float:
     """One optimizer step with given gradients. Returns their norm before clipping."""
+    twin.choice.serve()
     twin.zero_grad()
     twin.backward(given_gradients(twin.trained, gradients))
     return twin.update(lr_factor)

@@ -41,7 +41,8 @@ class JittorTwin(BaseTwin):
         self.processes = processes
         self.device = choose_device(config.run.device)
         threads.use(config.run.threads)
-        self.kernels = kernels.use(config.run.plain, config.run.precision == "bf16")
+        self.choice = kernels.Kernels(config.run.plain, config.run.precision == "bf16")
+        self.kernels = self.choice.words
         kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
         self.model = kind(config.model, num_classes)
         self.criterion = criterion_of(config.model, config.loss, num_classes)
@@ -60,6 +61,7 @@ class JittorTwin(BaseTwin):
 
     def prepare(self, seed: int | None) -> None:
         """Training mode for the step with this seed; None: evaluation mode."""
+        self.choice.serve()
         set_training(self.model, seed is not None)
 
     def seed_dropout(self, key: int) -> None:

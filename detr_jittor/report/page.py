@@ -69,6 +69,11 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
+def link(before: str, text: str, address: str) -> str:
+    """A sentence that ends with a link; it is followed on a click only."""
+    return f'<p>{escape(before)} <a href="{escape(address)}">{escape(text)}</a>.</p>'
+
+
 def cards(figures: list[tuple[str, str]]) -> str:
     """The figures to see first. Args: (figure, what it is)."""
     return '<div class="cards">' + "".join(

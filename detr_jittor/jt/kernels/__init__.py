@@ -1,27 +1,45 @@
-"""What Jittor lacks on this hardware. The model calls `kernels.attention(…)`; here is decided which one serves."""
+"""What Jittor lacks on this hardware. The model calls `kernels.attention(…)`; here is decided which one serves.
+
+Each twin has a choice of its own, and puts it in force before it computes.
+"""
 
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.kernels import fast, plain
 from detr_jittor.jt.setup import runtime
+from detr_jittor.jt.setup.runtime import jt
 
-serving = plain
 
+class Kernels:
+    """A choice: the fast ones where they can serve, unless only the plain ones are wanted. It is in force at once.
 
-def use(plain_only: bool = False, bfloat16: bool = False) -> str:
-    """Choose the kernels: the fast ones where they can serve, unless only the plain ones are wanted.
+    Attributes: words: which ones they are.
 
-    Returns: which ones serve from now on, in words.
     Errors: DetrError if bfloat16 is to be multiplied and cannot be.
     """
-    global serving
-    reason = "as asked" if plain_only else fast.unavailable()
-    able = not reason and fast.multiply_bfloat16(bfloat16)  # which compiles them
-    runtime.end_pool()
-    if bfloat16 and not able:
-        raise DetrError(f"no bfloat16 here: {reason or 'the processor lacks AVX512-BF16'}.", "Use float32.")
-    serving = plain if reason else fast
-    return f"plain Jittor operators ({reason})" if reason else "oneDNN" + ", bfloat16" * bfloat16
+
+    def __init__(self, plain_only: bool = False, bfloat16: bool = False):
+        reason = "as asked" if plain_only else fast.unavailable()
+        self.module, self.bfloat16 = plain if reason else fast, bfloat16
+        self.words = f"plain Jittor operators ({reason})" if reason else "oneDNN" + ", bfloat16" * bfloat16
+        try:
+            able = self.serve()  # which compiles them
+        finally:
+            runtime.end_pool()
+        if bfloat16 and (reason or not able):
+            raise DetrError(f"no bfloat16 here: {reason or 'the processor lacks AVX512-BF16'}.", "Use float32.")
+
+    def serve(self) -> bool:
+        """Put this choice in force. Returns: whether the kernels can do what it asks for."""
+        global in_force
+        if in_force is self:
+            return True
+        jt.sync_all()  # what another twin has asked for is computed as that one has chosen
+        in_force = self
+        return self.module is plain or fast.multiply_bfloat16(self.bfloat16)
+
+
+in_force: Kernels | None = None
 
 
 def __getattr__(name: str):
-    return getattr(serving, name)
+    return getattr(in_force.module if in_force else plain, name)

@@ -203,7 +203,7 @@ def test_a_signal_to_all_processes_of_a_run_leaves_none_behind(plain):
     program = f"""
 import os, signal
 from detr_jittor.jt import kernels
-kernels.use({plain})
+kernels.Kernels({plain})
 signal.signal(signal.SIGTERM, lambda *_: print("still here"))
 os.killpg(0, signal.SIGTERM)
 """
