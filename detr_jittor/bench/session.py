@@ -7,7 +7,7 @@ from statistics import median
 
 from detr_jittor.bench.group import LIMIT, Clock, Group
 from detr_jittor.bench.numbers import Row
-from detr_jittor.bench.plan import Plan, Size
+from detr_jittor.bench.plan import BenchPlan, Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
 from detr_jittor.bench.tasks import LIMIT_SIDE
 from detr_jittor.config.options import Config
@@ -23,7 +23,7 @@ class Session:
     """What all measurements share: settings, the plan, the time that is left, and what was found so far."""
 
     config: Config  # of the model, resolved
-    plan: Plan
+    plan: BenchPlan
     threads: int
     tell: Callable[[str], None]
     scratch: Path

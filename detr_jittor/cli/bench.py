@@ -12,7 +12,7 @@ from statistics import median
 
 from detr_jittor.bench import report
 from detr_jittor.bench.numbers import spread
-from detr_jittor.bench.plan import FULL, QUICK, Plan
+from detr_jittor.bench.plan import FULL, QUICK, BenchPlan
 from detr_jittor.bench.run import run as run_all
 from detr_jittor.bench.session import Session
 from detr_jittor.bench.tasks import LIMIT_SIDE
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     return bench(config, QUICK if args.quick else FULL, Path(args.output_dir))
 
 
-def bench(config: Config, plan: Plan, folder: Path) -> int:
+def bench(config: Config, plan: BenchPlan, folder: Path) -> int:
     """Measure, tell each row as it is done, and write the report. Returns: 0."""
     make_folder(folder)
     began = time.monotonic()
@@ -71,7 +71,7 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
     return 0
 
 
-def pictures(config: Config, plan: Plan, folder: Path) -> Config:
+def pictures(config: Config, plan: BenchPlan, folder: Path) -> Config:
     """Settings with a small dataset: some of the user's pictures, or generated ones."""
     count = max(plan.run_pictures, 2)
     if config.data.coco_path:
