@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from detr_jittor.config.options import Config, DataConfig
+from detr_jittor.config.small import advice
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import orientation_told, unused
 from detr_jittor.data.demo import write_demo_set
@@ -76,6 +77,7 @@ def check(args: argparse.Namespace) -> int:
             status = 2
     if len(indexes) == len(SPLITS):
         alike(*indexes)
+        print(f"  {advice(indexes[0].contents())}")
     return status
 
 

@@ -8,27 +8,33 @@ from PIL import Image
 
 from detr_jittor.cli.commands import main
 from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
-from detr_jittor.config.presets import DEMO
+from detr_jittor.config.presets import BOX_DEMO, DEMO
 from detr_jittor.data.demo import write_demo_set
 
 HELP = "generate pictures, train on them from scratch, evaluate, predict, draw the curves"
+
+SETTINGS = {"box": BOX_DEMO, "detr": DEMO}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", default="demo", metavar="D", help="folder for everything [demo]")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
-    parser.add_argument("--epochs", type=int, default=DEMO.optim.epochs, help=f"epochs [{DEMO.optim.epochs}]")
+    parser.add_argument("--decoder", choices=tuple(SETTINGS), default="box", help="which detector: box, for few "
+                        "pictures, or DETR as in the paper")
+    parser.add_argument("--epochs", type=int, help=f"epochs [{BOX_DEMO.optim.epochs}, of DETR {DEMO.optim.epochs}]")
 
 
 def run(args: argparse.Namespace) -> int:
     start = time.time()
     folder = Path(args.output_dir)
     data, training, prediction = folder / "data", folder / "training", folder / "prediction"
+    preset = SETTINGS[args.decoder]
+    epochs = args.epochs or preset.optim.epochs
     print(f"1/4 Generating pictures of shapes in {data}", flush=True)
-    write_demo_set(data, size=DEMO.data.min_size)
-    settings = DEMO.replace(coco_path=str(data), output_dir=str(training), framework=args.framework,
-                            epochs=args.epochs, lr_drop=max(args.epochs * 4 // 5, 1))
-    print("2/4 Training DETR on them, from scratch. The first run compiles some operators first.", flush=True)
+    write_demo_set(data, size=preset.data.min_size)
+    settings = preset.replace(coco_path=str(data), output_dir=str(training), framework=args.framework, epochs=epochs,
+                              lr_drop=max(epochs * 4 // 5, 1))
+    print("2/4 Training on them, from scratch. The first run compiles some operators first.", flush=True)
     if status := main(["train", *flags(settings)]):
         return status
     checkpoint = training / f"checkpoint{'.pkl' if args.framework == 'jittor' else '.pth'}"

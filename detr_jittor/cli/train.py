@@ -3,18 +3,36 @@
 import argparse
 
 from detr_jittor.cli import evaluate
-from detr_jittor.cli.options import add_config_arguments, config_and_start
+from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
+from detr_jittor.config.small import advice, chosen, small
+from detr_jittor.data.splits import open_split
 from detr_jittor.engine.train import train
+from detr_jittor.errors import DetrError
 
 HELP = "train on a COCO dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
+    parser.add_argument("--preset", choices=("small",), help="settings that learn from a few hundred pictures from "
+                        "scratch, chosen by what the dataset holds; options that are given besides override them")
 
 
 def run(args: argparse.Namespace) -> int:
     if getattr(args, "eval", False):
         return evaluate.run(args)
+    if args.preset:
+        take_preset(args)
     config, start = config_and_start(args)
     return train(config, start)
+
+
+def take_preset(args: argparse.Namespace) -> None:
+    """Put the preset's settings beside those that the user gave. Errors: DetrError if it cannot be had."""
+    if args.config:
+        raise DetrError("--preset and --config are both given.", "Give one of them.")
+    contents = open_split(config_of(args).data, "train").contents()
+    print(f"{advice(contents)}.")
+    for name, value in chosen(small(contents)).items():
+        if not hasattr(args, name):
+            setattr(args, name, value)

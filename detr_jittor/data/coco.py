@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detr_jittor.config.small import Contents
 from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records, is_id, whole
 from detr_jittor.data.faults import DatasetError, Fault, listed
@@ -50,6 +51,14 @@ class CocoIndex:
         """[N] objects of each picture that are trained on: no crowds, and none whose box has no area."""
         rows = ~self._objects.iscrowd & (self._objects.boxes[:, 2:] > 0).all(axis=1)
         return np.bincount(self._owner[rows], minlength=len(self))
+
+    def contents(self) -> Contents:
+        """What the set holds, for `config.small`."""
+        shorts = np.array([min(image.height, image.width) for image in self.images])
+        shapes = [max(image.height, image.width) / min(image.height, image.width) for image in self.images]
+        sizes = np.sqrt(self._objects.boxes[:, 2:].prod(axis=1)) / shorts[self._owner]
+        return Contents(len(self), int(self.learned.max(initial=0)), max(shapes, default=1.0),
+                        int(np.median(shorts)) if len(shorts) else 1, float(np.median(sizes)) if len(sizes) else 1.0)
 
     @property
     def _owner(self) -> np.ndarray:

@@ -58,7 +58,8 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
         for name in (*of_head, LABELS) if kept is not None else ():
             if name in given and prefix + name in own:
                 rows = {k: v for k, v in kept.items() if k < after or name != LABELS}
-                state[prefix + name] = with_rows(own[prefix + name], given[name], rows)
+                if has_rows(given[name], own[prefix + name], rows):
+                    state[prefix + name] = with_rows(own[prefix + name], given[name], rows)
     loaded = sum(name in state and state[name] is not value and state[name].shape == value.shape
                  for name, value in own.items())
     if not loaded:
@@ -115,6 +116,12 @@ def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: 
         parts.append(f"{len(new)} start anew ({shown(new)})")
     besides = {after: before} if no_object else {}
     return {**kept, **besides}, f"class head: replaced, {before} → {after} classes; {', '.join(parts)}"
+
+
+def has_rows(given: np.ndarray, own: np.ndarray, kept: dict[int, int]) -> bool:
+    """Whether an old head [C + 1, …] can give the new one its rows; one of another width, or damaged, is for the strict
+    loader to tell with the rest."""
+    return given.shape[1:] == own.shape[1:] and len(given) > max(kept.values(), default=0)
 
 
 def with_rows(own: np.ndarray, given: np.ndarray, kept: dict[int, int]) -> np.ndarray:

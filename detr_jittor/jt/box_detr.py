@@ -50,7 +50,9 @@ class BoxDETR(nn.Module):
         stages = [features[stage] for stage in self.stages]
         masks = [backbone.shrink_mask(mask, *stage.shape[-2:]) for stage in stages]
         inside = jt.logical_not(mask).float32()
-        extent = jt.stack([inside[:, :, 0].mean(1), inside[:, 0].mean(1)], dim=1)  # [B, 2]
+        # Not their mean: Jittor's is a product with 1 / H, and not quite 1 for a picture without padding
+        down, across = inside[:, :, 0].sum(1) / mask.shape[1], inside[:, 0].sum(1) / mask.shape[2]  # [B]
+        extent = jt.stack([down, across], dim=1)  # [B, 2]
         x, logits = self.queries(len(images), noisy)
         hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, extent, x, logits,
                                      self.box_delta, noisy)

@@ -39,7 +39,7 @@ def sampled_attention(content, place, maps, boxes, extent, dropout: Dropout):
 
     Returns: [B, Q, n, D] the mean of the samples t by the weights of each head.
     """
-    half = place.shape[3] // 2
+    half, boxes = place.shape[3] // 2, boxes.detach()
     rows, columns = (sine(places(boxes[..., i], boxes[..., i + 2], BINS), half) for i in (1, 0))  # [B, Q, P, D / 2]
     return kernels.sampled_attention(content, place, rows, columns, boxes, extent, maps, BINS, SAMPLES,
                                      dropout.rate(), dropout.key)

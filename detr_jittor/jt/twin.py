@@ -17,7 +17,7 @@ from detr_jittor.jt.processes import join
 from detr_jittor.jt.segmentation import DETRsegm
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import threads
-from detr_jittor.twin.attention import attention_of, attention_of_boxes
+from detr_jittor.twin.attention import attention_of
 from detr_jittor.twin.base import BaseTwin
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.loss_terms import weights_of
@@ -103,11 +103,10 @@ class JittorTwin(BaseTwin):
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
         pairs, padding = [(q.numpy(), k.numpy()) for q, k in calls], paddings[0].numpy()
-        if not sampled:
-            return outputs, attention_of(pairs, padding, self.config.model)
-        content, place, maps, boxes, extent = sampled[-1]
-        samples = [x.numpy() for x in (content, place, boxes, extent, *maps)]
-        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
+        samples = []
+        for content, place, maps, boxes, extent in sampled[-1:]:
+            samples = [x.numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of(pairs, padding, self.config.model, samples)
 
     def state(self) -> State:
         """See `contract.Twin.state`."""

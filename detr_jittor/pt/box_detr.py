@@ -50,7 +50,8 @@ class BoxDETR(nn.Module):
         stages = [features[stage] for stage in self.stages]
         masks = [backbone.shrink_mask(mask, *stage.shape[-2:]) for stage in stages]
         inside = (~mask).to(pos.dtype)
-        extent = torch.stack([inside[:, :, 0].mean(1), inside[:, 0].mean(1)], 1)  # [B, 2]
+        down, across = inside[:, :, 0].sum(1) / mask.shape[1], inside[:, 0].sum(1) / mask.shape[2]  # [B]
+        extent = torch.stack([down, across], 1)  # [B, 2]
         x, logits = self.queries(len(images), noisy)
         hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, extent, x, logits,
                                      self.box_delta, noisy)

@@ -68,7 +68,7 @@ def sampled_attention(content, place, maps, boxes, extent, dropout: Dropout):
 
     Returns: [B, Q, n, D] the mean of the samples t by the weights of each head.
     """
-    half = place.shape[3] // 2
+    half, boxes = place.shape[3] // 2, boxes.detach()
     tokens = torch.cat([samples(features, boxes, extent) for features in maps], 2)  # [B, Q, M·P·P, D]
     of_rows, of_columns = (sine(places(boxes[..., i], boxes[..., i + 2], BINS), half) for i in (1, 0))  # [B, Q, P, D/2]
     of_rows = place[..., :half] @ of_rows.transpose(2, 3)  # [B, Q, n, P]

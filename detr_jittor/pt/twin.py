@@ -16,7 +16,7 @@ from detr_jittor.pt.optim import Optimizer
 from detr_jittor.pt.processes import join
 from detr_jittor.pt.segmentation import DETRsegm
 from detr_jittor.twin import threads
-from detr_jittor.twin.attention import attention_of, attention_of_boxes
+from detr_jittor.twin.attention import attention_of
 from detr_jittor.twin.base import BaseTwin
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.loss_terms import weights_of
@@ -106,11 +106,10 @@ class PyTorchTwin(BaseTwin):
               listening(backbone, "shrink_mask", lambda mask, *rest: paddings.append(mask))):
             outputs = self.predict(batch)
         pairs, padding = [(q.cpu().numpy(), k.cpu().numpy()) for q, k in calls], paddings[0].cpu().numpy()
-        if not sampled:
-            return outputs, attention_of(pairs, padding, self.config.model)
-        content, place, maps, boxes, extent = sampled[-1]
-        samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
-        return outputs, attention_of_boxes(pairs, samples, padding, self.config.model)
+        samples = []
+        for content, place, maps, boxes, extent in sampled[-1:]:
+            samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
+        return outputs, attention_of(pairs, padding, self.config.model, samples)
 
     def state(self) -> State:
         """See `contract.Twin.state`."""

@@ -10,40 +10,36 @@ from detr_jittor.reference import sampling
 from detr_jittor.types import Attention
 
 
-def attention_of(calls: list[tuple[np.ndarray, np.ndarray]], padding: np.ndarray, config: ModelConfig) -> Attention:
+def attention_of(calls: list[tuple[np.ndarray, np.ndarray]], padding: np.ndarray, config: ModelConfig,
+                 samples: list[np.ndarray] = ()) -> Attention:
     """The attention of the last encoder and the last decoder layer.
 
     Args:
         calls: queries and keys of every attention layer in the order in which they run: those of the encoder, then of
-            each decoder layer that among the queries and that on the picture.
+            each decoder layer that among the queries and, where it looks at the whole picture, that on the picture.
         padding: [B, h, w] bool, true in the padding.
+        samples: where the last decoder layer looks at samples: content, place, boxes, extent and maps, as
+            `sampled_attention` was called with them.
     """
     b, h, w = padding.shape
     hidden, encoder = padding.reshape(b, h * w), None
     if config.enc_layers:
         encoder = weights(*calls[config.enc_layers - 1], hidden, config.nheads).reshape(b, h, w, h, w)
-    decoder = weights(*calls[-1], hidden, config.nheads).reshape(b, -1, h, w)
+    decoder = of_samples(*samples[:4], samples[4:], h, w) if samples else \
+        weights(*calls[-1], hidden, config.nheads).reshape(b, -1, h, w)
     return Attention(decoder, encoder, stride=config.stride)
 
 
-def attention_of_boxes(calls: list[tuple[np.ndarray, np.ndarray]], samples: list[np.ndarray], padding: np.ndarray,
-                       config: ModelConfig) -> Attention:
-    """The same where the last decoder layer looks at samples: their weights, spread over the places.
-
-    Args:
-        samples: content, place, boxes, extent and maps, as `sampled_attention` was called with them.
-    """
-    found = attention_of(calls, padding, config)
-    content, place, boxes, extent, *maps = samples
-    _, weights = sampling.sampled_attention(content, place, maps, boxes, extent)
-    weights = weights.mean(2).sum(2)  # [B, Q, P·P]
-    b, h, w = padding.shape
-    decoder = np.zeros((b, boxes.shape[1], h, w), np.float32)
-    for i, j in np.ndindex(decoder.shape[:2]):
-        for weight, taps in zip(weights[i, j], sampling.bin_taps(boxes[i, j], extent[i], h, w)):
+def of_samples(content, place, boxes, extent, maps: list[np.ndarray], h: int, w: int) -> np.ndarray:
+    """[B, Q, h, w] the weights of each query's samples, spread over the pixels of a map that they lie between"""
+    _, found = sampling.sampled_attention(content, place, maps, boxes, extent)
+    found = found.mean(2).sum(2)  # [B, Q, P·P]
+    spread = np.zeros((*found.shape[:2], h, w), np.float32)
+    for i, j in np.ndindex(found.shape[:2]):
+        for weight, taps in zip(found[i, j], sampling.bin_taps(boxes[i, j], extent[i], h, w)):
             for row, column, share in taps:
-                decoder[i, j, row, column] += weight * share
-    return Attention(decoder, found.encoder, found.stride)
+                spread[i, j, row, column] += weight * share
+    return spread
 
 
 def weights(q: np.ndarray, k: np.ndarray, hidden: np.ndarray, nheads: int) -> np.ndarray:

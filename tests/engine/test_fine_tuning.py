@@ -78,6 +78,19 @@ def test_arrays_of_other_shapes_are_not_counted():
         "a.pth: 2 of 3 arrays are taken over")
 
 
+@pytest.mark.parametrize("shape", [(92, 7), (92,), (92, 3, 1)])
+def test_a_head_of_another_width_is_left_for_the_strict_loader(shape):
+    """Not NumPy's words for it, in a traceback."""
+    old = {**model(91), "class_embed.weight": np.zeros(shape, np.float32)}
+    state, remarks = fitted("a.pth", Checkpoint(State(old, {})), model(4, seed=1), OURS)
+    assert state.model["class_embed.weight"].shape == shape and remarks[0] == "a.pth: 2 of 3 arrays are taken over"
+
+
+def test_a_head_with_fewer_biases_than_rows():
+    old = {**model(91), "class_embed.bias": np.zeros(3, np.float32)}
+    assert fitted("a.pth", Checkpoint(State(old, {})), model(4), OURS)[0].model["class_embed.bias"].shape == (3,)
+
+
 @pytest.mark.parametrize("names, fix", [(["encoder.weight"], "Pass the weights of a DETR."),
                                          (["layer1.0.conv1.weight"], "pass --backbone_weights")])
 def test_weights_of_another_model(names, fix):

@@ -95,6 +95,15 @@ struct Sampling {
             });
         }
     }
+    // The sum of the bins' sines [P, D / 2] of a query along one axis, each times its factor
+    void along(int64_t q, const std::vector<double>& factors, const float* waves, float* out) const {
+        const float* wave = waves + q * bins * (d / 2);
+        for (int64_t i = 0; i < d / 2; i++) {
+            double sum = 0;
+            for (int64_t bin = 0; bin < bins; bin++) sum += factors[bin] * wave[bin * (d / 2) + i];
+            out[i] = static_cast<float>(sum);
+        }
+    }
     // The dropout factor of a weight of a query's head
     float kept(int64_t q, int64_t head, int64_t token) const {
         return drops ? dropout.factor(static_cast<uint32_t>((q * n + head) * tokens + token)) : 1.f;
@@ -146,7 +155,9 @@ DETR_KERNEL(sampled_attention_backward) {
     int64_t half = s.d / 2, places = s.bins * s.bins;
 #pragma omp parallel
     {
-        std::vector<float> tokens(s.tokens * s.d), ds(s.tokens), down(s.bins), across(s.bins);
+        std::vector<float> tokens(s.tokens * s.d);
+        // In double: the gradients of a head's scores add up to nothing, and so do most of their products with sines.
+        std::vector<double> ds(s.tokens), down(s.bins), across(s.bins);
 #pragma omp for
         for (int64_t q = 0; q < s.b * s.k; q++) {
             s.gather(q, tokens.data());
@@ -155,27 +166,26 @@ DETR_KERNEL(sampled_attention_backward) {
             for (int64_t head = 0; head < s.n; head++) {
                 int64_t of_head = (q * s.n + head) * s.d;
                 const float *w = weights + (q * s.n + head) * s.tokens, *content = s.content + of_head;
-                float sum = 0;
+                double sum = 0, whole = 0;
                 for (int64_t t = 0; t < s.tokens; t++) {
                     ds[t] = dot(dy + of_head, tokens.data() + t * s.d, s.d) * s.kept(q, head, t);
                     sum += w[t] * ds[t];
+                    whole += w[t];  // 1, but for its rounding
                 }
                 std::fill(dcontent + of_head, dcontent + of_head + s.d, 0.f);
-                std::fill(dplace + of_head, dplace + of_head + s.d, 0.f);
-                std::fill(down.begin(), down.end(), 0.f);
-                std::fill(across.begin(), across.end(), 0.f);
+                std::fill(down.begin(), down.end(), 0.);
+                std::fill(across.begin(), across.end(), 0.);
                 for (int64_t t = 0; t < s.tokens; t++) {
-                    float d = w[t] * (ds[t] - sum), passed = w[t] * s.kept(q, head, t), *out = dt + t * s.d;
+                    double exact = w[t] * (ds[t] - sum / whole);
+                    float d = static_cast<float>(exact), passed = w[t] * s.kept(q, head, t), *out = dt + t * s.d;
                     add_scaled(d, tokens.data() + t * s.d, dcontent + of_head, s.d);
 #pragma omp simd
                     for (int64_t i = 0; i < s.d; i++) out[i] += d * content[i] + passed * dy[of_head + i];
-                    down[t % places / s.bins] += d;
-                    across[t % s.bins] += d;
+                    down[t % places / s.bins] += exact;
+                    across[t % s.bins] += exact;
                 }
-                for (int64_t i = 0; i < s.bins; i++) {
-                    add_scaled(down[i], s.rows + (q * s.bins + i) * half, dplace + of_head, half);
-                    add_scaled(across[i], s.columns + (q * s.bins + i) * half, dplace + of_head + half, half);
-                }
+                s.along(q, down, s.rows, dplace + of_head);
+                s.along(q, across, s.columns, dplace + of_head + half);
             }
         }
     }

@@ -1,0 +1,52 @@
+"""Settings for a small set of pictures, by what is in it: --preset small."""
+
+import math
+from dataclasses import dataclass
+
+from detr_jittor.config.options import OPTIONS, Config
+from detr_jittor.config.presets import BOX_DEMO
+
+FEW = 2000  # pictures: with more, start from published weights instead
+STEPS = 3000  # of training, about
+OBJECT = 32  # pixels that an object of middling size should have at least, two places of stride 16
+SIDES = (96, 224)  # short sides that are chosen from
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a set of pictures holds."""
+
+    pictures: int
+    most: int  # objects in a picture
+    shape: float  # long side of a picture by its short side, of the longest
+    short: int  # side of a picture in pixels, in the middle of all
+    size: float  # of an object, the root of its area by the picture's short side, in the middle of all
+
+
+def small(contents: Contents) -> Config:
+    """The demo's settings with the box decoder, with queries, copies, epochs and picture size for these contents."""
+    wanted = OBJECT / max(contents.size, 1e-3)
+    side = min(max(math.ceil(min(wanted, contents.short) / 32) * 32, SIDES[0]), SIDES[1])
+    epochs = max(8, math.ceil(STEPS * BOX_DEMO.optim.batch_size / max(contents.pictures, 1)))
+    return BOX_DEMO.replace(
+        num_queries=min(max(math.ceil(2 * contents.most / 10) * 10, 10), 300),
+        denoising=min(max(150 // max(contents.most, 1), 3), 15),
+        min_size=side, max_size=math.ceil(side * min(contents.shape, 4 / 3)), epochs=epochs,
+        lr_drop=max(epochs * 4 // 5, 1), eval_every=max(epochs // 5, 1))
+
+
+def advice(contents: Contents) -> str:
+    """Which settings fit such a set, and why, in sentences."""
+    if contents.pictures > FEW:
+        return (f"no preset is for {contents.pictures:,} pictures: begin with published weights (--weights detr-r50), "
+                "or train with the defaults")
+    config = small(contents)
+    return (f"--preset small fits: from {contents.pictures:,} pictures DETR's own decoder does not learn from scratch. "
+            f"It gives --decoder box, {config.model.num_queries} queries for up to {contents.most} objects, pictures "
+            f"of {config.data.min_size} to {config.data.max_size} pixels, as objects are {100 * contents.size:.0f} % "
+            f"of their short side, and {config.optim.epochs} epochs")
+
+
+def chosen(config: Config) -> dict:
+    """{option: value} of what settings have otherwise than the defaults"""
+    return {name: value for name, value in config.flat().items() if value != OPTIONS[name][2].default}
