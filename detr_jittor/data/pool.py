@@ -45,8 +45,8 @@ class Pool:
         waiting: deque[tuple[Reader, int]] = deque()
 
         def send_ahead() -> None:
-            room = len(self.workers) * AHEAD - len(waiting)
-            waiting.extend(self._send(request) for request in itertools.islice(requests, room))
+            free = len(self.workers) * AHEAD - len(waiting)
+            waiting.extend(self._send(request) for request in itertools.islice(requests, free))
 
         send_ahead()
         while waiting:
