@@ -181,12 +181,11 @@ def test_long_sums_of_a_linear_layer():
         return np.sqrt(np.square(y.numpy() - exact).mean())
 
     pytorch = error(torch.tensor(x) @ torch.tensor(w).T)
-    jittor = error(nn.matmul_transpose(jt.array(x), jt.array(w)))
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-        assert jittor > 1.2 * pytorch  # measured: 1.41
-    else:  # with AVX2 PyTorch's sums can be as long: 1.0 on an Intel that is limited to it, above 1.2 on a Zen 3
-        assert jittor > 0.9 * pytorch
-    assert error(plain.linear(jt.array(x), jt.array(w), jt.zeros(256))) < pytorch  # measured: .74
+    jittor, parts = (error(y) for y in (nn.matmul_transpose(jt.array(x), jt.array(w)),
+                                        plain.linear(jt.array(x), jt.array(w), jt.zeros(256))))
+    # PyTorch's MKL has sums as long on an Intel: the same error as Jittor's. On an AMD Jittor's is 1.41 times as large.
+    assert jittor > 0.99 * pytorch and jittor > 1.5 * parts  # measured: 1.9
+    assert parts < pytorch  # measured: .74
 
 
 def test_trap_eval_stops_gradients():
