@@ -29,8 +29,8 @@ ONLY_PT = {"export.py": "ONNX, which Jittor cannot write"}
 EXTRAS = {
     "backbone.py: FrozenBatchNorm2d.forward": "in Jittor the norm runs convolution, norm, sum and ReLU as one kernel",
     "backbone.py: BatchNorm2d.forward": "likewise; PyTorch inherits it",
-    "backbone.py: Conv2d": "holds the weight for that kernel; PyTorch has nn.Conv2d",
-    "backbone.py: Conv2d.__init__": "likewise",
+    "backbone.py: BlockConvolution": "holds the weight for that kernel; PyTorch has nn.Conv2d",
+    "backbone.py: BlockConvolution.__init__": "likewise",
     "dropout.py: Dropout.rate": "the fused kernels ask for the probability in force",
     "dropout.py: mix32": "seeding.mix32 in PyTorch operators; Jittor's is in kernels/",
     "dropout.py: keep_mask": "seeding.keep_mask in PyTorch operators; Jittor's is in kernels/",

@@ -11,12 +11,12 @@ from detr_jittor.align.run import run_stages
 from detr_jittor.align.sample import CATEGORIES, write_sample
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages import STAGES
-from detr_jittor.align.trial import JITTOR, Plan, Trial
+from detr_jittor.align.trial import JITTOR, AlignPlan, Trial
 from detr_jittor.config.options import Config
 
 SEEDS = 10  # sound runs, each with other weights, pictures and dropout masks
 CHECKED = [name for name in STAGES if name != "environment"]
-PLAN = Plan(steps=6, step_min_size=64, step_max_size=96, detection_images=8, keep_all=True)
+PLAN = AlignPlan(steps=6, step_min_size=64, step_max_size=96, detection_images=8, keep_all=True)
 
 
 def small_config(folder: Path, seed: int, plain: bool, decoder: str = "detr") -> Config:

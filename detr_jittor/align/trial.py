@@ -27,7 +27,7 @@ TRIED = 50  # batches of a split, to find one with objects and padding
 
 
 @dataclass(frozen=True)
-class Plan:
+class AlignPlan:
     """How much is compared. Sizes in pixels."""
 
     steps: int = 50  # of training, in lock-step and free-running
@@ -38,7 +38,7 @@ class Plan:
 
 
 class Trial:
-    def __init__(self, config: Config, state: State | None, plan: Plan, command: str = ""):
+    def __init__(self, config: Config, state: State | None, plan: AlignPlan, command: str = ""):
         """
         Args:
             config: resolved (no "auto", num_classes known), with a dataset.

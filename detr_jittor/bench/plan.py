@@ -6,7 +6,7 @@ Size = tuple[int, int]  # height and width in pixels
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     sizes: tuple[Size, ...] = ((480, 640), (800, 1066))  # of inference; the first also of training
     inference_batches: tuple[int, ...] = (1, 4)
     training_batches: tuple[int, ...] = (2, 4)
@@ -29,8 +29,8 @@ class Plan:
     left_out: str = ""  # what the plan does without, in words
 
 
-FULL = Plan()
-QUICK = Plan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, inference_rounds=4,
+FULL = BenchPlan()
+QUICK = BenchPlan(inference_batches=(1,), training_batches=(2,), settings=("bf16",), rounds=3, inference_rounds=4,
              varying=4, demo_rounds=10, busy_rounds=3, starts=1, without_operators=False, stages=False, kernel_rounds=0,
              run_rounds=0, demo_runs=False, seconds=285,
              left_out="torch.compile, channels-last in float32, batch 4, the parts of a step, single kernels, the "

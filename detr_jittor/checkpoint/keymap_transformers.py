@@ -64,7 +64,7 @@ OTHER_NAMES = (  # theirs by other releases, and what this file calls them
       for i in range(3) for theirs, ours, number in (
           ("fpn_adapter", "adapter", i + 1), (r"refine\.conv", "lay", i + 3), (r"refine\.norm", "gn", i + 3))),
 )
-MASK_ROOMS = ("bbox_attention.", "mask_head.")  # named alike; the detector below them is under `detr.` in both
+OF_MASKS = ("bbox_attention.", "mask_head.")  # named alike; the detector below them is under `detr.` in both
 # Their files with a backbone of timm have torchvision's names, as ours.
 TORCHVISION = re.compile(re.escape(BACKBONE) + r"\.((conv1|bn1|layer\d)\..*)")
 
@@ -123,7 +123,7 @@ def fused_attention(model: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def renamed(name: str, table: list[tuple[re.Pattern, str]]) -> str:
-    if name.startswith(MASK_ROOMS):
+    if name.startswith(OF_MASKS):
         return name
     prefix = "detr." if name.startswith("detr.") else ""
     module, _, kind = name.removeprefix(prefix).rpartition(".")

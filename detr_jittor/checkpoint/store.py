@@ -4,7 +4,6 @@ A write never endangers what is there: it goes to a temporary name in the same f
 back and held against its checksum, and only then renamed.
 """
 
-import contextlib
 import os
 import shutil
 import struct
@@ -18,6 +17,7 @@ from detr_jittor.checkpoint.beside import completed
 from detr_jittor.checkpoint.layout import Checkpoint, from_record, to_record
 from detr_jittor.checkpoint.unpickle import DAMAGE, BadFile
 from detr_jittor.errors import DetrError
+from detr_jittor.report.replacing import replacing
 
 WRITERS = {".pkl": pickle_file.write, ".pth": torch_writer.write, ".safetensors": safetensors_file.write}
 CHECKS = {".pkl": pickle_file.check, ".pth": torch_file.check, ".safetensors": safetensors_file.check}
@@ -35,20 +35,17 @@ def save(path: str | Path, checkpoint: Checkpoint, previous: Path | None = None)
     path = Path(path)
     write, check = WRITERS[known_suffix(path)], CHECKS[path.suffix]
     record = to_record(checkpoint)
-    temporary = path.with_name(f".{path.name}.writing")
     try:
-        with open(temporary, "wb") as file:
-            write(file, record)
-            file.flush()
-            os.fsync(file.fileno())
-        check(temporary)
-        if previous and path.exists():
-            link(path, previous)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            with open(temporary, "wb") as file:
+                write(file, record)
+                file.flush()
+                os.fsync(file.fileno())
+            check(temporary)
+            if previous and path.exists():
+                link(path, previous)
         sync_folder(path.parent)
     except (OSError, *DAMAGED) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise DetrError(f"{path}: the checkpoint could not be written ({reason(error)}).",
                         "The one before it is untouched; make room or choose another --output_dir.") from None
 
@@ -92,13 +89,12 @@ def link(path: Path, other: Path) -> None:
 
     Files are never changed in place, so both names keep what they had.
     """
-    temporary = other.with_name(f".{other.name}.writing")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    os.replace(temporary, other)
+    with replacing(other) as temporary:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 def known_suffix(path: Path) -> str:

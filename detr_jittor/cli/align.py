@@ -11,7 +11,7 @@ from pathlib import Path
 from detr_jittor.align import report, selftest
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stage import Stage
-from detr_jittor.align.trial import Plan, Trial
+from detr_jittor.align.trial import AlignPlan, Trial
 from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_start
 from detr_jittor.config.check import check
@@ -31,8 +31,9 @@ DEFAULTS = {"min_size": 256, "max_size": 320}  # where the user gives none
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--self-test", action="store_true", dest="self_test",
                         help="plant faults in the Jittor twin, one at a time, and see whether each is caught")
-    parser.add_argument("--steps", type=int, default=Plan.steps, help="training steps that are compared [%(default)s]")
-    parser.add_argument("--images", type=int, default=Plan.detection_images,
+    parser.add_argument("--steps", type=int, default=AlignPlan.steps,
+                        help="training steps that are compared [%(default)s]")
+    parser.add_argument("--images", type=int, default=AlignPlan.detection_images,
                         help="pictures whose detections are compared [%(default)s]")
     add_config_arguments(parser)
 
@@ -61,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
                             "Give both the same category ids.")
         config = resolve(config, data, start)
         state = start.checkpoint.state if start.checkpoint else None
-        return align(config, state, Plan(args.steps, detection_images=args.images))
+        return align(config, state, AlignPlan(args.steps, detection_images=args.images))
 
 
-def align(config: Config, state: State | None, plan: Plan) -> int:
+def align(config: Config, state: State | None, plan: AlignPlan) -> int:
     """Run all stages, tell each as it ends, and write the report."""
     folder = Path(config.run.output_dir)
     make_folder(folder)

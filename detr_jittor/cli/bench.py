@@ -12,8 +12,9 @@ from statistics import median
 
 from detr_jittor.bench import report
 from detr_jittor.bench.numbers import spread
-from detr_jittor.bench.plan import FULL, QUICK, Plan
-from detr_jittor.bench.run import Bench
+from detr_jittor.bench.plan import FULL, QUICK, BenchPlan
+from detr_jittor.bench.run import run as run_all
+from detr_jittor.bench.session import Session
 from detr_jittor.bench.tasks import LIMIT_SIDE
 from detr_jittor.compare.conditions import version
 from detr_jittor.config.check import check
@@ -45,21 +46,22 @@ def run(args: argparse.Namespace) -> int:
     return bench(config, QUICK if args.quick else FULL, Path(args.output_dir))
 
 
-def bench(config: Config, plan: Plan, folder: Path) -> int:
+def bench(config: Config, plan: BenchPlan, folder: Path) -> int:
     """Measure, tell each row as it is done, and write the report. Returns: 0."""
     make_folder(folder)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        benched = Bench(pictures(config, plan, Path(scratch) / "pictures"), plan, threads.count(), tell, Path(scratch))
-        rows = benched.run()
-    limits = [2 * LIMIT_SIDE**3 / seconds / 1e9 for seconds in benched.limits]
+        data = pictures(config, plan, Path(scratch) / "pictures")
+        session = Session(data, plan, threads.count(), tell, Path(scratch))
+        rows = run_all(session)
+    limits = [2 * LIMIT_SIDE**3 / seconds / 1e9 for seconds in session.limits]
     conditions = {
         "command": f"detr-jittor {shlex.join(sys.argv[1:])}", "seconds": time.monotonic() - began,
         "machine": {"cpu": processor.name(), "instructions": processor.instruction_set(),
                     "threads": threads.count(), "system": platform.platform(terse=True)},
         "versions": {name: version(name) for name in PACKAGES}, "model": config.flat(),
         "limit_gflops": limits and dict(zip(("median", "least", "most"), (median(limits), *spread(limits)))),
-        "differences": benched.differences, "identities": benched.identities,
+        "differences": session.differences, "identities": session.identities,
         "left_out": plan.left_out,
     }
     write_whole(folder / "bench.json", json.dumps(report.to_json(rows, conditions), indent=1) + "\n")
@@ -69,7 +71,7 @@ def bench(config: Config, plan: Plan, folder: Path) -> int:
     return 0
 
 
-def pictures(config: Config, plan: Plan, folder: Path) -> Config:
+def pictures(config: Config, plan: BenchPlan, folder: Path) -> Config:
     """Settings with a small dataset: some of the user's pictures, or generated ones."""
     count = max(plan.run_pictures, 2)
     if config.data.coco_path:

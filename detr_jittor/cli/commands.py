@@ -51,14 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal has no letters for is escaped, as on stderr
         sys.stdout.reconfigure(errors="backslashreplace")
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
-        return 0 if arguments else 2
-    name = arguments[0]
-    if name not in commands():
-        print(f"error: there is no command {name!r}. Choose from {', '.join(commands())}.", file=sys.stderr)
-        return 2
     try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(overview(), flush=True)
+            return 0 if arguments else 2
+        name = arguments[0]
+        if name not in commands():
+            print(f"error: there is no command {name!r}. Choose from {', '.join(commands())}.", file=sys.stderr)
+            return 2
         command = importlib.import_module(f"detr_jittor.cli.{commands()[name]}")
         parser = Parser(prog=f"detr-jittor {name}", description=command.HELP)
         command.add_arguments(parser)

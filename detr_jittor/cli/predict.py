@@ -29,7 +29,6 @@ from detr_jittor.report.segments import draw_masks, draw_segmentation
 from detr_jittor.types import Classes, Detections
 
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
-SMALLEST_SCORE = 0.7
 MOST_POINTS = 3  # whose attention is drawn where none are given
 
 
@@ -40,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
     parser.add_argument("--threshold", type=float,
-                        help=f"smallest score that is shown (default {SMALLEST_SCORE}, of segments {THRESHOLD})")
+                        help="smallest score that is shown (default 0.7, with --decoder box 0.4, of segments "
+                             f"{THRESHOLD})")
     parser.add_argument("--attention", action="store_true",
                         help="draw too where the model looks: for each object, and from points of the picture")
     parser.add_argument("--points", nargs="+", metavar="X,Y", type=point,
@@ -212,7 +212,7 @@ def find(predictor: Predictor, pixels: np.ndarray,
     """The picture with what is found in it, what predictions.json says of that, and the segments [H, W] if any."""
     if predictor.is_panoptic:
         return find_segments(predictor, pixels, THRESHOLD if threshold is None else threshold)
-    found = predictor.detect(pixels, SMALLEST_SCORE if threshold is None else threshold)
+    found = predictor.detect(pixels, threshold)
     image = Image.fromarray(pixels)
     if found.masks is not None:
         image = draw_masks(image, found.masks, [COLOURS[label % len(COLOURS)] for label in found.labels])
@@ -247,7 +247,7 @@ def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, thre
                    points: list[tuple[int, int]] | None) -> None:
     """Beside the drawing NAME.jpg: NAME_objects.jpg, where the decoder looks for each object, and NAME_points.jpg,
     where the encoder looks from points of the picture."""
-    look, (height, width) = predictor.look(pixels, SMALLEST_SCORE if threshold is None else threshold), pixels.shape[:2]
+    look, (height, width) = predictor.look(pixels, threshold), pixels.shape[:2]
     image = Image.fromarray(pixels)
     if len(look.found.boxes):
         sheet = draw_objects(image, look, predictor.classes.name_of())

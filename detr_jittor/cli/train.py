@@ -4,6 +4,7 @@ import argparse
 
 from detr_jittor.cli import evaluate
 from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
+from detr_jittor.config.presets import BOX_DEMO
 from detr_jittor.config.small import advice, chosen, small
 from detr_jittor.data.splits import open_split
 from detr_jittor.engine.train import train
@@ -14,8 +15,9 @@ HELP = "train on a COCO dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--preset", choices=("small",), help="settings that learn from a few hundred pictures from "
-                        "scratch, chosen by what the dataset holds; options that are given besides override them")
+    parser.add_argument("--preset", choices=("small", "demo"), help="settings that learn from a few hundred pictures "
+                        "from scratch: small, chosen by what the dataset holds, or demo, those of the generated "
+                        "pictures; options that are given besides override them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,8 +33,11 @@ def take_preset(args: argparse.Namespace) -> None:
     """Put the preset's settings beside those that the user gave. Errors: DetrError if it cannot be had."""
     if args.config:
         raise DetrError("--preset and --config are both given.", "Give one of them.")
-    contents = open_split(config_of(args).data, "train").contents()
-    print(f"{advice(contents)}.")
-    for name, value in chosen(small(contents)).items():
+    preset = BOX_DEMO
+    if args.preset == "small":
+        contents = open_split(config_of(args).data, "train").contents()
+        print(f"{advice(contents)}.")
+        preset = small(contents)
+    for name, value in chosen(preset).items():
         if not hasattr(args, name):
             setattr(args, name, value)

@@ -1,18 +1,16 @@
 """The runs themselves: both twins for each seed, one after another, each in a fresh process."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from detr_jittor.compare.protocol import Run, differences, is_complete
 from detr_jittor.config.options import FRAMEWORKS, Config, read_config
+from detr_jittor.engine.launch import start_training
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.errors import DetrError
-from detr_jittor.report.log import make_folder, read_log, write_whole
+from detr_jittor.report.log import read_log
 from detr_jittor.twin import threads
 
-PROGRAM = [sys.executable, "-m", "detr_jittor"]
 SAME_COMMAND = "The same command goes on where it stopped."
 
 
@@ -66,13 +64,8 @@ def is_finished(settings: Config) -> bool:
 
 def run(settings: Config, stop: StopRequest) -> int:
     """One run in a process of its own. Returns: its exit status."""
-    folder = Path(settings.run.output_dir)
-    make_folder(folder.parent)
-    file = folder.with_suffix(".json")
-    write_whole(file, settings.to_json())
     # A session of its own: Ctrl-C in a terminal reaches this process alone, which passes on one signal, not two.
-    process = subprocess.Popen([*PROGRAM, "train", "--config", str(file)], start_new_session=True,
-                               env=os.environ | {"OMP_NUM_THREADS": str(threads.count())})
+    process = start_training(settings, threads.count(), start_new_session=True)
     told = False
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Worker processes that make batches ahead of time, and are watched."""
+"""Reader processes that make batches ahead of time, and are watched."""
 
 import itertools
 import os
@@ -23,7 +23,7 @@ A_PICTURE = 10  # seconds that it may compute for each picture of its batch, whe
 
 
 @dataclass
-class Worker:
+class Reader:
     process: subprocess.Popen
     connection: Connection
     jobs: deque[tuple[int, Request]] = field(default_factory=deque)  # not answered yet, in the order of answering
@@ -42,11 +42,11 @@ class Pool:
         Errors: DetrError if a worker dies or hangs; the pool is closed then.
         """
         requests = iter(requests)
-        waiting: deque[tuple[Worker, int]] = deque()
+        waiting: deque[tuple[Reader, int]] = deque()
 
         def send_ahead() -> None:
-            room = len(self.workers) * AHEAD - len(waiting)
-            waiting.extend(self._send(request) for request in itertools.islice(requests, room))
+            free = len(self.workers) * AHEAD - len(waiting)
+            waiting.extend(self._send(request) for request in itertools.islice(requests, free))
 
         send_ahead()
         while waiting:
@@ -57,7 +57,7 @@ class Pool:
     def close(self) -> None:
         self._stop()
 
-    def _send(self, request: Request) -> tuple[Worker, int]:
+    def _send(self, request: Request) -> tuple[Reader, int]:
         worker, number = min(self.workers, key=lambda w: len(w.jobs)), next(self._numbers)
         worker.jobs.append((number, request))
         try:
@@ -66,7 +66,7 @@ class Pool:
             raise self._died(worker) from None
         return worker, number
 
-    def _answer(self, worker: Worker, number: int) -> Batch:
+    def _answer(self, worker: Reader, number: int) -> Batch:
         while True:
             answered, batch = self._receive(worker)
             worker.jobs.popleft()
@@ -75,7 +75,7 @@ class Pool:
             if answered == number:  # other answers belong to a run that was given up
                 return batch
 
-    def _receive(self, worker: Worker):
+    def _receive(self, worker: Reader):
         tick, still, begin = 1.0, 0.0, cpu_time(worker)
         last = begin
         while not worker.connection.poll(tick):
@@ -92,7 +92,7 @@ class Pool:
         except (EOFError, OSError, RuntimeError):
             raise self._died(worker) from None
 
-    def _died(self, worker: Worker) -> DetrError:
+    def _died(self, worker: Reader) -> DetrError:
         status = worker.process.wait()
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         self.close()
@@ -100,7 +100,7 @@ class Pool:
                          "If memory ran out, lower --num_workers or --batch_size.")
 
 
-def cpu_time(worker: Worker) -> float:
+def cpu_time(worker: Reader) -> float:
     """Seconds of processor time that a worker has used; 0 where the system does not say."""
     try:
         text = Path(f"/proc/{worker.process.pid}/stat").read_text()
@@ -110,12 +110,12 @@ def cpu_time(worker: Worker) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def files(worker: Worker) -> str:
+def files(worker: Reader) -> str:
     """The pictures of the batch that a worker is at."""
     return ", ".join(image.path for image in worker.jobs[0][1].images) if worker.jobs else "nothing"
 
 
-def start_worker() -> Worker:
+def start_worker() -> Reader:
     """A new interpreter that finds the same packages as this one."""
     ours, theirs = Pipe()
     with theirs:
@@ -123,10 +123,10 @@ def start_worker() -> Worker:
                    f"from detr_jittor.data.worker import main; main({theirs.fileno()})")
         process = subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()],
                                    stdin=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return Worker(process, ours)
+    return Reader(process, ours)
 
 
-def stop(workers: list[Worker]) -> None:
+def stop(workers: list[Reader]) -> None:
     for worker in workers:
         worker.connection.close()
         worker.process.kill()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from detr_jittor.checkpoint.folder import RunFolder
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
 from detr_jittor.data.coco import CocoIndex
@@ -172,7 +173,17 @@ def prepared(config: Config, start: Start | None, stack: contextlib.ExitStack) -
         check_same_start(processes, twin.state(), len(train_data), len(val_data))
     stop = stack.enter_context(StopRequest())
     job = Job(config, twin, agreement(config, processes, stop), processes)
+    return begun(job, start, folder, (train_data, val_data), stack)
 
+
+def begun(job: Job, start: Start, folder: RunFolder | None, data: tuple[CocoIndex, CocoIndex],
+          stack: contextlib.ExitStack) -> Run:
+    """The run at the place where it begins or goes on, with its loaders and logs open.
+
+    Args:
+        data: the training and the validation split.
+    """
+    config, (train_data, val_data) = job.config, data
     splits = {"test": val_data}
     if config.run.eval_train:
         splits["train_eval"] = train_data.first(config.run.eval_train)
@@ -184,7 +195,7 @@ def prepared(config: Config, start: Start | None, stack: contextlib.ExitStack) -
     going_on = start.mode == RESUME and bool(start.checkpoint.state.optimizer)
     if going_on:
         place.take_over(start.checkpoint)
-    reporting = Reporting(config, twin, place, folder and folder.path, quiet=processes.rank > 0)
+    reporting = Reporting(config, job.twin, place, folder and folder.path, quiet=job.processes.rank > 0)
     stack.callback(reporting.close)
     if place.is_at_the_end:
         print(f"Nothing left to train: {place.epoch + 1} epochs and {place.step} steps are done.")
@@ -193,7 +204,7 @@ def prepared(config: Config, start: Start | None, stack: contextlib.ExitStack) -
             print(f"What an earlier run left in {folder.path} is in {earlier} now.")
         reporting.open()
         print(expectation(config, len(train_data), len(loader), trained=start.mode != NOTHING))
-    saving = Saving(folder, twin, place, train_data.classes)
+    saving = Saving(folder, job.twin, place, train_data.classes)
     return Run(job, place, train_data, loader, evaluated, saving, reporting)
 
 

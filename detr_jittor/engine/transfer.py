@@ -1,4 +1,4 @@
-"""Weights of one model as the start of another: what fits is kept, the class head and the mask rooms may differ.
+"""Weights of one model as the start of another: what fits is kept, the class head and the mask head may differ.
 
 C classes; row C of a class head is "no object".
 """
@@ -9,6 +9,7 @@ import numpy as np
 
 from detr_jittor.checkpoint.architecture import HEADS, classes_of, num_classes
 from detr_jittor.checkpoint.backbone import OPTIONAL
+from detr_jittor.checkpoint.keymap_transformers import OF_MASKS
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.types import Classes, State
@@ -16,7 +17,6 @@ from detr_jittor.types import Classes, State
 BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
 COMMON = ("backbone.", "input_proj.", "transformer.encoder.")  # what detectors of both kinds have
 HEAD_ROOMS = tuple(f"{prefix}{name}." for name in HEADS for prefix in ("", "detr."))
-MASK_ROOMS = ("bbox_attention.", "mask_head.")
 SHOWN = 12  # names of classes listed of each kind
 
 
@@ -35,13 +35,13 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     given = {name.removeprefix("detr."): value for name, value in checkpoint.state.model.items()
              if not name.endswith(OPTIONAL)}
     prefix = "detr." if any(name.startswith("detr.") for name in own) else ""
-    rooms = sorted({name.split(".")[0] for name in own if name.startswith(MASK_ROOMS)}
-                   ^ {name.split(".")[0] for name in given if name.startswith(MASK_ROOMS)})
-    state = {own_name(name, prefix): value for name, value in given.items() if name.split(".")[0] not in rooms}
-    state |= {name: value for name, value in own.items() if name.split(".")[0] in rooms}
+    mask_parts = sorted({name.split(".")[0] for name in own if name.startswith(OF_MASKS)}
+                        ^ {name.split(".")[0] for name in given if name.startswith(OF_MASKS)})
+    state = {own_name(name, prefix): value for name, value in given.items() if name.split(".")[0] not in mask_parts}
+    state |= {name: value for name, value in own.items() if name.split(".")[0] in mask_parts}
     remarks = []
-    if rooms:
-        remarks.append(f"{' and '.join(rooms)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
+    if mask_parts:
+        remarks.append(f"{' and '.join(mask_parts)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
     head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
     of_head = f"{head}.weight", f"{head}.bias"
     if (BOX in given) != (BOX in own):
@@ -94,7 +94,7 @@ def fitted_labels(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> l
 
 
 def own_name(name: str, prefix: str) -> str:
-    return name if name.startswith(MASK_ROOMS) else prefix + name
+    return name if name.startswith(OF_MASKS) else prefix + name
 
 
 def matching_rows(checkpoint: Checkpoint, before: int, classes: Classes, after: int, no_object: bool):

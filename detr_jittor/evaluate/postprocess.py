@@ -8,6 +8,7 @@ from detr_jittor.evaluate.segmentation import instance_masks, padded_size
 from detr_jittor.twin import boxes
 from detr_jittor.types import Detections, Outputs, Target
 
+SAME = 0.8  # intersection over union of two boxes that are taken for one, where a query can have several
 MOST = 100  # detections of a picture where a query can have several
 
 
@@ -16,7 +17,8 @@ def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 
 
     One a query, as the reference code's PostProcess has it: its score is the query's largest probability among the
     classes without "no object". Where each class has a probability of its own, the best `MOST` of queries × classes
-    (Deformable DETR, arXiv 2010.04159).
+    (Deformable DETR, arXiv 2010.04159), and of boxes of one class that are nearly the same only the best (non-maximum
+    suppression, as DE-DETR has it, arXiv 2203.09507).
 
     Args:
         outputs: the last decoder layer's, B pictures.
@@ -33,6 +35,8 @@ def detections(outputs: Outputs, targets: list[Target], smallest_score: float = 
     for b, target in enumerate(targets):
         queries, labels, scores = choose(outputs.logits[b])
         wanted = scores >= smallest_score
+        if outputs.each:
+            wanted &= distinct(corners[b][queries], labels)
         queries, labels, scores = queries[wanted], labels[wanted], scores[wanted]  # [N]
         height, width = target.orig_size
         pixels = corners[b][queries] * np.array([width, height, width, height], np.float32)  # [N, 4]
@@ -56,6 +60,22 @@ def best_of_all(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     order = np.argsort(-logits.ravel(), kind="stable")[:MOST]
     queries, labels = np.divmod(order, logits.shape[1])
     return queries, labels, expit(logits.ravel()[order])
+
+
+def distinct(corners: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[N, 4] (x1, y1, x2, y2) and [N], the best first → [N] bool: which are left when each takes those after it that
+    are of its class and overlap it by more than `SAME`."""
+    sides = corners[:, 2:] - corners[:, :2]
+    areas = sides[:, 0] * sides[:, 1]
+    low = np.maximum(corners[:, None, :2], corners[None, :, :2])  # [N, N, 2]
+    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)  # [N, N]
+    same = (shared > SAME * (areas[:, None] + areas[None] - shared)) & (labels[:, None] == labels[None])
+    left = np.ones(len(labels), bool)
+    for i in range(len(labels)):
+        if left[i]:
+            left[i + 1:] &= ~same[i, i + 1:]
+    return left
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def conv_norm(x, conv, norm, residual=None, relu: bool = True):
     return norm(x, conv, residual, relu)
 
 
-class Conv2d(nn.Module):
+class BlockConvolution(nn.Module):
     """The weight and the geometry of a convolution; the norm that follows it runs both."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int):
@@ -60,8 +60,8 @@ class Conv2d(nn.Module):
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
 
-def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> Conv2d:
-    return Conv2d(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation)
+def conv2d(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> BlockConvolution:
+    return BlockConvolution(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation)
 
 
 class BasicBlock(nn.Module):

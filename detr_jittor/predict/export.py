@@ -8,7 +8,6 @@ and gives what the last decoder layer says:
 
 import importlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from detr_jittor.data.transforms import MEAN, STD
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.predict.predictor import Predictor
+from detr_jittor.report.replacing import replacing
 from detr_jittor.twin.seeding import generator
 from detr_jittor.types import Batch, Outputs
 
@@ -41,10 +41,8 @@ def export(predictor: Predictor, path: Path) -> float:
     if not difference <= AGREEMENT:
         raise DetrError(f"ONNX Runtime's outputs differ from PyTorch's by {difference:.1e}.",
                         "Nothing was written; try other versions of torch and onnxruntime.")
-    temporary = path.with_name(f".{path.name}.writing")
-    with writing(f"{path}:", "Choose another place."):
+    with writing(f"{path}:", "Choose another place."), replacing(path) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
     return difference
 
 

@@ -42,7 +42,8 @@ class Predictor:
         self.classes = classes_of(checkpoint) or unnamed_classes(count)
         self.twin = load_twin(config.run.framework)(config, count)
         self.twin.load(State(checkpoint.state.averaged, {}))
-        self.threshold = THRESHOLD if self.is_panoptic else 0.7
+        each = 0.4 if config.model.has_focal else 0.7  # a focal loss leaves scores lower
+        self.threshold = THRESHOLD if self.is_panoptic else each
         self.recipe = Recipe("none", config.data.min_size, config.data.max_size)
 
     def detect(self, pixels: np.ndarray, threshold: float | None = None) -> Detections:
@@ -64,7 +65,7 @@ class Predictor:
         return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks,
                           found.queries[rows])
 
-    def look(self, pixels: np.ndarray, threshold: float) -> Look:
+    def look(self, pixels: np.ndarray, threshold: float | None = None) -> Look:
         """What `detect` finds, and where the model looks in the picture."""
         batch = batch_of(pixels, self.recipe)
         outputs, attention = self.twin.attend(batch)

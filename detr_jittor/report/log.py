@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detr_jittor.errors import DetrError, writing
+from detr_jittor.report.replacing import replacing
 from detr_jittor.report.scalars import ScalarWriter
 
 STEPS_BETWEEN = 50  # training steps from one TensorBoard point to the next
@@ -63,10 +64,8 @@ def make_folder(folder: Path) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file whole or not at all. Errors: DetrError."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with writing(f"{path}:"):
+    with writing(f"{path}:"), replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
 
 
 def keep_lines(path: Path, first_epoch: int, epoch_of: Callable[[str], int]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from detr_jittor.align.faults import fault
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stages.structure import published_count
-from detr_jittor.align.trial import JITTOR, Plan, Trial
+from detr_jittor.align.trial import JITTOR, AlignPlan, Trial
 from detr_jittor.config.options import Config
 from detr_jittor.data.demo import write_demo_set
 
@@ -34,7 +34,7 @@ def trial(tmp_path_factory):
     config = Config().replace(
         backbone="resnet18", backbone_norm="frozen", enc_layers=1, dec_layers=2, hidden_dim=128, nheads=8,
         dim_feedforward=64, num_queries=10, num_classes=5, masks=True, coco_path=str(folder), min_size=64, max_size=96)
-    trial = Trial(config, None, Plan(detection_images=4, keep_all=True))
+    trial = Trial(config, None, AlignPlan(detection_images=4, keep_all=True))
     yield trial
     trial.close()
 

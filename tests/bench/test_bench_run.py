@@ -150,6 +150,6 @@ def test_a_home_without_operators(tmp_path, monkeypatch):
 
 
 def test_the_demo_is_the_preset():
-    from detr_jittor.bench.run import GENERATED
+    from detr_jittor.bench.session import GENERATED
 
     assert DEMO.replace(num_classes=4) == GENERATED

@@ -72,3 +72,13 @@ def test_a_reader_that_leaves():
     process.stdout.readline()
     process.stdout.close()
     assert process.wait() == 141 and process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []])
+def test_an_overview_that_nobody_reads(arguments):
+    """As of `detr-jittor --help | head -1`."""
+    process = subprocess.Popen([sys.executable, "-m", "detr_jittor", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (141, "")
+    process.stderr.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from detr_jittor.__main__ import main
-from detr_jittor.compare import runs
+from detr_jittor.engine import launch
 from detr_jittor.report.log import read_log
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ NUMPY_TWIN = Path(__file__).parents[1] / "engine" / "numpy_twin.py"
 @pytest.fixture
 def dataset(tmp_path, monkeypatch):
     """Six training pictures: three steps of two."""
-    monkeypatch.setattr(runs, "PROGRAM", [sys.executable, str(NUMPY_TWIN)])
+    monkeypatch.setattr(launch, "PROGRAM", [sys.executable, str(NUMPY_TWIN)])
     monkeypatch.chdir(tmp_path)
     assert main(["dataset", "demo", "--output_dir", "shapes", "--train", "6", "--val", "2", "--size", "32"]) == 0
     return tmp_path / "shapes"

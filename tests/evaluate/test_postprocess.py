@@ -46,3 +46,19 @@ def test_outputs_that_are_not_finite_are_an_error(field):
     getattr(outputs, field)[0, 1, 1] = np.nan
     with pytest.raises(DetrError, match="not finite"):
         detections(outputs, [target(1, 10, 10)])
+
+
+def test_where_each_class_has_a_probability_the_best_of_queries_and_classes():
+    """By hand: a query can have two classes; two boxes of one class that are nearly the same are one."""
+    logits = np.array([[[2.0, 1.0], [1.5, -3.0], [-1.0, 0.5]]], np.float32)  # [1, 3, 2]
+    boxes = np.array([[[0.5, 0.5, 0.4, 0.4], [0.5, 0.5, 0.42, 0.4], [0.2, 0.2, 0.2, 0.2]]], np.float32)
+    (found,) = detections(Outputs(logits, boxes, each=True), [target(7, 100, 200)], 0.3)
+    assert found.queries.tolist() == [0, 0, 2] and found.labels.tolist() == [0, 1, 1]  # the second query's is a double
+    assert np.allclose(found.scores, 1 / (1 + np.exp([-2.0, -1.0, -0.5])))
+    assert np.allclose(found.boxes[0], [60, 30, 140, 70])
+    boxes[0, 1, 2] = 0.6  # intersection over union .4 / .6
+    (found,) = detections(Outputs(logits, boxes, each=True), [target(7, 100, 200)], 0.3)
+    assert found.queries.tolist() == [0, 1, 0, 2]
+    apart = np.random.default_rng(0).random((1, 60, 4)).astype(np.float32) / 9
+    many = Outputs(np.zeros((1, 60, 2), np.float32), apart, each=True)
+    assert 50 < len(detections(many, [target(7, 100, 200)])[0].scores) <= 100

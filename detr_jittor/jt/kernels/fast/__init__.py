@@ -4,10 +4,10 @@ from detr_jittor.jt.kernels.fast.attention import attention
 from detr_jittor.jt.kernels.fast.batch_norm import conv_batch_norm
 from detr_jittor.jt.kernels.fast.convolution import conv_norm, enter, leave, max_pool, multiply_bfloat16
 from detr_jittor.jt.kernels.fast.elementwise import adamw_step, dropout, fork, layer_norm
-from detr_jittor.jt.kernels.fast.library import unavailable
+from detr_jittor.jt.kernels.fast.library import reference_primitives, unavailable
 from detr_jittor.jt.kernels.fast.linear import feed_forward, linear, projections
 from detr_jittor.jt.kernels.fast.sampling import from_heads, sampled_attention, sine, to_heads
 
 __all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
            "from_heads", "layer_norm", "leave", "linear", "max_pool", "multiply_bfloat16", "projections",
-           "sampled_attention", "sine", "to_heads", "unavailable"]
+           "reference_primitives", "sampled_attention", "sine", "to_heads", "unavailable"]

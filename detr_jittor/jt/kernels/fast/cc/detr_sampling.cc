@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "detr_kernel.h"
+#include "detr_multiply.h"
 #include "detr_onednn.h"
 
 namespace detr {
@@ -22,11 +22,78 @@ struct Taps {
     float weight[most_taps];
 };
 
+using B = Block<lanes>;
+using Lanes = B::Lanes;
+
+static float total(Lanes v) {
+    float part[lanes];
+    B::at(part) = v;
+#pragma GCC unroll 4
+    for (int width = lanes / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) part[i] += part[i + width];
+    return part[0];
+}
+
 static float dot(const float* a, const float* b, int64_t n) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
+}
+
+// Of so many heads together, so that a token is read once for all of them; x [heads, D], tokens [count, D].
+template <int heads>
+struct Together {
+    // out[heads, count] = x · token
+    static void products(const float* x, const float* tokens, int64_t count, int64_t d, float* out) {
+        for (int64_t t = 0; t < count; t++) {
+            const float* token = tokens + t * d;
+            Lanes sum[heads] = {};
+            int64_t c = 0;
+            for (; c + lanes <= d; c += lanes)
+                for (int h = 0; h < heads; h++) sum[h] += B::at(token + c) * B::at(x + h * d + c);
+            for (int h = 0; h < heads; h++)
+                out[h * count + t] = total(sum[h]) + dot(token + c, x + h * d + c, d - c);
+        }
+    }
+    // out[heads, D] = Σ over tokens of w[head, token] · token
+    static void mean(const float* w, const float* tokens, int64_t count, int64_t d, float* out) {
+        int64_t c = 0;
+        for (; c + lanes <= d; c += lanes) {
+            Lanes sum[heads] = {};
+            for (int64_t t = 0; t < count; t++)
+                for (int h = 0; h < heads; h++) sum[h] += w[h * count + t] * B::at(tokens + t * d + c);
+            for (int h = 0; h < heads; h++) B::at(out + h * d + c) = sum[h];
+        }
+        for (; c < d; c++)
+            for (int h = 0; h < heads; h++) {
+                out[h * d + c] = 0;
+                for (int64_t t = 0; t < count; t++) out[h * d + c] += w[h * count + t] * tokens[t * d + c];
+            }
+    }
+    // tokens[count, D] += Σ over heads of w[head, token] · x[head]
+    static void spread(const float* w, const float* x, int64_t count, int64_t d, float* tokens) {
+        for (int64_t t = 0; t < count; t++) {
+            float* token = tokens + t * d;
+            int64_t c = 0;
+            for (; c + lanes <= d; c += lanes) {
+                Lanes sum = B::at(token + c);
+                for (int h = 0; h < heads; h++) sum += w[h * count + t] * B::at(x + h * d + c);
+                B::at(token + c) = sum;
+            }
+            for (; c < d; c++)
+                for (int h = 0; h < heads; h++) token[c] += w[h * count + t] * x[h * d + c];
+        }
+    }
+};
+
+// work(first head, the kind of Together that serves) for heads in groups of eight, four and one
+template <class Work>
+static void in_groups(int64_t heads, Work work) {
+    int64_t h = 0;
+    for (; h + 8 <= heads; h += 8) work(h, Together<8>());
+    for (; h + 4 <= heads; h += 4) work(h, Together<4>());
+    for (; h < heads; h++) work(h, Together<1>());
 }
 
 static void add_scaled(float factor, const float* x, float* y, int64_t n) {
@@ -87,13 +154,43 @@ struct Sampling {
     }
     // All tokens of a query [tokens, D]
     void gather(int64_t q, float* out) const {
-        std::fill(out, out + tokens * d, 0.f);
+        std::vector<const float*> pixels;
+        std::vector<float> weights;
+        int64_t token = 0;
         for (int64_t map = 0; map < maps; map++) {
             const float* features = call.in[first + map].f32();
-            each_tap(q, map, [&](int64_t token, int64_t offset, float weight) {
-                add_scaled(weight, features + offset, out + token * d, d);
+            each_tap(q, map, [&](int64_t of, int64_t offset, float weight) {
+                if (of != token) {
+                    sum(pixels, weights, out + token * d);
+                    std::fill(out + (token + 1) * d, out + of * d, 0.f);
+                    token = of;
+                }
+                pixels.push_back(features + offset);
+                weights.push_back(weight);
             });
         }
+        sum(pixels, weights, out + token * d);
+        std::fill(out + (token + 1) * d, out + tokens * d, 0.f);
+    }
+    template <int columns>
+    static void sum_columns(const std::vector<const float*>& pixels, const std::vector<float>& weights, int64_t c,
+                            float* out) {
+        Lanes sum[columns] = {};
+        for (size_t i = 0; i < pixels.size(); i++)
+            for (int j = 0; j < columns; j++) sum[j] += weights[i] * B::at(pixels[i] + c + j * lanes);
+        for (int j = 0; j < columns; j++) B::at(out + c + j * lanes) = sum[j];
+    }
+    // The weighted sum of some pixels [D], which are forgotten then
+    void sum(std::vector<const float*>& pixels, std::vector<float>& weights, float* out) const {
+        int64_t c = 0;
+        for (; c + 4 * lanes <= d; c += 4 * lanes) sum_columns<4>(pixels, weights, c, out);
+        for (; c + lanes <= d; c += lanes) sum_columns<1>(pixels, weights, c, out);
+        for (; c < d; c++) {
+            out[c] = 0;
+            for (size_t i = 0; i < pixels.size(); i++) out[c] += weights[i] * pixels[i][c];
+        }
+        pixels.clear();
+        weights.clear();
     }
     // The sum of the bins' sines [P, D / 2] of a query along one axis, each times its factor
     void along(int64_t q, const std::vector<double>& factors, const float* waves, float* out) const {
@@ -117,31 +214,33 @@ DETR_KERNEL(sampled_attention) {
     int64_t half = s.d / 2, places = s.bins * s.bins;
 #pragma omp parallel
     {
-        std::vector<float> tokens(s.tokens * s.d), w(s.tokens), down(s.bins), across(s.bins);
+        std::vector<float> tokens(s.tokens * s.d), w(s.n * s.tokens), down(s.bins), across(s.bins);
 #pragma omp for
         for (int64_t q = 0; q < s.b * s.k; q++) {
             s.gather(q, tokens.data());
+            in_groups(s.n, [&](int64_t head, auto group) {
+                group.products(s.content + (q * s.n + head) * s.d, tokens.data(), s.tokens, s.d,
+                               w.data() + head * s.tokens);
+            });
             for (int64_t head = 0; head < s.n; head++) {
-                const float *content = s.content + (q * s.n + head) * s.d, *place = s.place + (q * s.n + head) * s.d;
+                const float* place = s.place + (q * s.n + head) * s.d;
+                float *row = w.data() + head * s.tokens, most = -INFINITY, sum = 0;
                 for (int64_t i = 0; i < s.bins; i++) {
                     down[i] = dot(place, s.rows + (q * s.bins + i) * half, half);
                     across[i] = dot(place + half, s.columns + (q * s.bins + i) * half, half);
                 }
-                float most = -INFINITY, sum = 0;
                 for (int64_t t = 0; t < s.tokens; t++) {
-                    int64_t bin = t % places;
-                    w[t] = dot(content, tokens.data() + t * s.d, s.d) + (down[bin / s.bins] + across[bin % s.bins]);
-                    most = std::max(most, w[t]);
+                    row[t] += down[t % places / s.bins] + across[t % s.bins];
+                    most = std::max(most, row[t]);
                 }
-                for (int64_t t = 0; t < s.tokens; t++) sum += w[t] = std::exp(w[t] - most);
-                float* out = y + (q * s.n + head) * s.d;
-                std::fill(out, out + s.d, 0.f);
-                for (int64_t t = 0; t < s.tokens; t++) {
-                    w[t] /= sum;
-                    add_scaled(w[t] * s.kept(q, head, t), tokens.data() + t * s.d, out, s.d);
-                }
-                if (kept) std::copy(w.begin(), w.end(), kept + (q * s.n + head) * s.tokens);
+                for (int64_t t = 0; t < s.tokens; t++) sum += row[t] = std::exp(row[t] - most);
+                for (int64_t t = 0; t < s.tokens; t++) row[t] /= sum;
+                if (kept) std::copy(row, row + s.tokens, kept + (q * s.n + head) * s.tokens);
+                for (int64_t t = 0; t < s.tokens && s.drops; t++) row[t] *= s.kept(q, head, t);
             }
+            in_groups(s.n, [&](int64_t head, auto group) {
+                group.mean(w.data() + head * s.tokens, tokens.data(), s.tokens, s.d, y + (q * s.n + head) * s.d);
+            });
         }
     }
 }
@@ -155,38 +254,46 @@ DETR_KERNEL(sampled_attention_backward) {
     int64_t half = s.d / 2, places = s.bins * s.bins;
 #pragma omp parallel
     {
-        std::vector<float> tokens(s.tokens * s.d);
+        std::vector<float> tokens(s.tokens * s.d), ds(s.n * s.tokens), passed(s.n * s.tokens);
         // In double: the gradients of a head's scores add up to nothing, and so do most of their products with sines.
-        std::vector<double> ds(s.tokens), down(s.bins), across(s.bins);
+        std::vector<double> down(s.bins), across(s.bins);
 #pragma omp for
         for (int64_t q = 0; q < s.b * s.k; q++) {
-            s.gather(q, tokens.data());
+            const float *content = s.content + q * s.n * s.d, *of_query = dy + q * s.n * s.d;
             float* dt = dtokens + q * s.tokens * s.d;
-            std::fill(dt, dt + s.tokens * s.d, 0.f);
+            s.gather(q, tokens.data());
+            in_groups(s.n, [&](int64_t head, auto group) {
+                group.products(of_query + head * s.d, tokens.data(), s.tokens, s.d, ds.data() + head * s.tokens);
+            });
             for (int64_t head = 0; head < s.n; head++) {
-                int64_t of_head = (q * s.n + head) * s.d;
-                const float *w = weights + (q * s.n + head) * s.tokens, *content = s.content + of_head;
+                const float* w = weights + (q * s.n + head) * s.tokens;
+                float *row = ds.data() + head * s.tokens, *through = passed.data() + head * s.tokens;
                 double sum = 0, whole = 0;
                 for (int64_t t = 0; t < s.tokens; t++) {
-                    ds[t] = dot(dy + of_head, tokens.data() + t * s.d, s.d) * s.kept(q, head, t);
-                    sum += w[t] * ds[t];
+                    float factor = s.kept(q, head, t);
+                    row[t] *= factor;
+                    through[t] = w[t] * factor;
+                    sum += static_cast<double>(w[t]) * row[t];
                     whole += w[t];  // 1, but for its rounding
                 }
-                std::fill(dcontent + of_head, dcontent + of_head + s.d, 0.f);
                 std::fill(down.begin(), down.end(), 0.);
                 std::fill(across.begin(), across.end(), 0.);
                 for (int64_t t = 0; t < s.tokens; t++) {
-                    double exact = w[t] * (ds[t] - sum / whole);
-                    float d = static_cast<float>(exact), passed = w[t] * s.kept(q, head, t), *out = dt + t * s.d;
-                    add_scaled(d, tokens.data() + t * s.d, dcontent + of_head, s.d);
-#pragma omp simd
-                    for (int64_t i = 0; i < s.d; i++) out[i] += d * content[i] + passed * dy[of_head + i];
+                    double exact = w[t] * (row[t] - sum / whole);
+                    row[t] = static_cast<float>(exact);
                     down[t % places / s.bins] += exact;
                     across[t % s.bins] += exact;
                 }
-                s.along(q, down, s.rows, dplace + of_head);
-                s.along(q, across, s.columns, dplace + of_head + half);
+                s.along(q, down, s.rows, dplace + (q * s.n + head) * s.d);
+                s.along(q, across, s.columns, dplace + (q * s.n + head) * s.d + half);
             }
+            std::fill(dt, dt + s.tokens * s.d, 0.f);
+            in_groups(s.n, [&](int64_t head, auto group) {
+                const float *d = ds.data() + head * s.tokens, *through = passed.data() + head * s.tokens;
+                group.mean(d, tokens.data(), s.tokens, s.d, dcontent + (q * s.n + head) * s.d);
+                group.spread(d, content + head * s.d, s.tokens, s.d, dt);
+                group.spread(through, of_query + head * s.d, s.tokens, s.d, dt);
+            });
         }
     }
     const int64_t width = 64, blocks = (s.d + width - 1) / width;  // of channels
