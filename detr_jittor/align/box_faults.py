@@ -46,7 +46,7 @@ BOX_FAULTS = (
           "losses.sum(3).sum(2).sum(1) / num_boxes", "losses.sum(3).sum(2).sum(1) / wanted[0].size"),
 
     # noisy copies
-    fault("noise of another seed", "losses", "jt/twin.py",
+    fault("noise of another seed", "losses", "twin/base.py",
           "self.config.run.seed, self.optimizer.steps)", "self.config.run.seed + 1, self.optimizer.steps)"),
     fault("no label replaced", "losses", "twin/denoising.py", "FLIPPED = 0.25", "FLIPPED = 0.0"),
     fault("groups that see each other", "losses", "jt/box_decoder.py",

@@ -32,7 +32,7 @@ ADDED = {
     "num_classes": None, "warmup_steps": 0, "max_steps": None, "min_size": 800, "max_size": 1333,
     "augmentation": "full", "max_bad_images": 10, "save_every_steps": 0, "eval_every": 1, "eval_train": 0,
     "dropout_masks": "native", "precision": "float32", "plain": False, "weights": "", "lr_schedule": "step",
-    "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore",
+    "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore", "threads": 0,
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
     "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
 }
