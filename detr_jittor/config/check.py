@@ -112,7 +112,7 @@ def training_rules(config: Config):
                         ("early_stop", o.early_stop), ("num_workers", d.num_workers),
                         ("max_bad_images", d.max_bad_images),
                         ("save_every_steps", config.run.save_every_steps), ("eval_train", config.run.eval_train),
-                        ("seed", config.run.seed),
+                        ("seed", config.run.seed), ("threads", config.run.threads),
                         *((f, getattr(loss, f)) for f in vars(loss) if f != "no_aux_loss")):
         yield value < 0, f"--{name} {value} is negative.", "Give 0 or more."
     for name, value in (("batch_size", o.batch_size), ("epochs", o.epochs), ("lr_drop", o.lr_drop),
