@@ -70,7 +70,7 @@ def test_kernels_of_both_twins_compute_the_same():
     """What is timed is the same work: values and gradients agree."""
     from detr_jittor.jt import kernels as jittor
 
-    assert jittor.use() == "oneDNN"
+    assert jittor.Kernels().words == "oneDNN"
     ours, theirs = (kernels.calls(framework, dropout=0.0) for framework in ("jittor", "pytorch"))
     for case in kernels.CASES:
         pairs = list(zip(ours[case.name](), theirs[case.name](), strict=True))
