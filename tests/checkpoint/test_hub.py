@@ -121,7 +121,8 @@ def test_a_file_instead_of_a_folder(tiny, monkeypatch, tmp_path):
 
 def test_weights_of_another_model_name_the_file(tiny, monkeypatch):
     monkeypatch.setenv("DETR_WEIGHTS", str(tiny["detr-r50-panoptic"]))
-    with pytest.raises(DetrError, match=rf"{tiny['detr-r50-panoptic'].name}: its settings are not those of its weights: masks"):
+    name = tiny["detr-r50-panoptic"].name
+    with pytest.raises(DetrError, match=f"{name}: its settings are not those of its weights: masks"):
         hub.detr_resnet50(num_classes=91, framework="pytorch")
 
 

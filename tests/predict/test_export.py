@@ -116,7 +116,7 @@ def test_the_command_takes_the_checkpoints_of_both(cls, tmp_path, capsys):
                     "logits": ["batch", "queries", NUM_CLASSES + 1], "boxes": ["batch", "queries", 4]}
     told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert told == {"names": {"3": "cat", "10": "狗"}, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
-                    "min_size": 48, "max_size": 64}
+                    "min_size": 48, "max_size": 64, "each": False}
 
 
 @pytest.fixture(scope="module")
