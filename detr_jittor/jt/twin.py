@@ -46,7 +46,6 @@ class JittorTwin(BaseTwin):
         kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
         self.model = kind(config.model, num_classes)
         self.criterion = criterion_of(config.model, config.loss, num_classes)
-        self.first_layer = -1 if config.loss.no_aux_loss else 0  # of those with losses
         weights = self.model.state_dict()
         self.trained = {n: p for n, p in weights.items() if is_trained(n, config)}
         for name, weight in weights.items():

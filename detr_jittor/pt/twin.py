@@ -46,7 +46,6 @@ class PyTorchTwin(BaseTwin):
         kind = BoxDETR if config.model.decoder == "box" else DETRsegm if config.model.masks else DETR
         self.model = kind(config.model, num_classes).to(self.device)
         self.criterion = criterion_of(config.model, config.loss, num_classes)
-        self.first_layer = -1 if config.loss.no_aux_loss else 0  # of those with losses
         self.trained = {n: p for n, p in self.model.named_parameters() if is_trained(n, config)}
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in self.trained)

@@ -23,6 +23,11 @@ class BaseTwin:
 
     is_updating = False  # whether the weights are being changed right now
 
+    @property
+    def first_layer(self) -> int:
+        """The first decoder layer that has losses"""
+        return -1 if self.config.loss.no_aux_loss else 0
+
     def train_step(self, batch: Batch, seed: int, lr_factor: float) -> dict[str, float]:
         """See `contract.Twin.train_step`."""
         self.prepare(seed)
