@@ -42,7 +42,7 @@ def build(config: Config, start: Start, classes: Classes | None = None, processe
     elif backbone:
         twin.load(with_backbone(twin.state(), backbone, config.model.backbone_stages))
     else:
-        print(FROM_SCRATCH)
+        print(FROM_SCRATCH if config.model.decoder == "detr" else "The backbone starts from random weights.")
         if config.model.backbone_norm == "frozen":
             print(UNBOUNDED, file=sys.stderr)
     return twin

@@ -5,6 +5,7 @@ from detr_jittor.config.options import Config
 FROM_A_DETECTOR = "From a trained detector, hundreds of steps usually show."
 FROM_A_BACKBONE = ("From an ImageNet backbone DETR needs some 100,000s of steps on photographs before it finds much; "
                    "with --weights detr-r50 it begins as a trained detector and needs hundreds.")
+FROM_LITTLE = "The box decoder finds simple objects after some thousand steps, also from scratch."
 
 
 def expectation(config: Config, pictures: int, epoch_length: int, trained: bool) -> str:
@@ -21,4 +22,5 @@ def expectation(config: Config, pictures: int, epoch_length: int, trained: bool)
             f"{optim.batch_size * optim.accumulate} pictures{parts}.")
     if optim.max_steps is not None and optim.max_steps < steps:
         text += f" --max_steps ends it after {optim.max_steps:,}."
-    return f"{text} {FROM_A_DETECTOR if trained else FROM_A_BACKBONE}"
+    untrained = FROM_LITTLE if config.model.decoder == "box" else FROM_A_BACKBONE
+    return f"{text} {FROM_A_DETECTOR if trained else untrained}"

@@ -221,6 +221,8 @@ def test_the_expectation():
     text = expectation(config, 6000, 750, trained=False)
     assert text.startswith("6,000 pictures × 50 epochs = 37,500 steps of 8 pictures of 2 batches. --max_steps ends it "
                            "after 100. From an ImageNet backbone DETR needs some 100,000s of steps")
+    box = expectation(config.replace(decoder="box"), 6000, 750, trained=False)
+    assert "DETR" not in box and box.endswith("also from scratch.")
 
 
 def test_collapsed_queries_are_told(capsys):
