@@ -21,6 +21,7 @@ from pathlib import Path
 INTERVAL = 0.2  # seconds between two looks
 BUSY = 0.1  # seconds that this process's threads wait for a processor in each second: from here on it is busy,
 QUIET = 0.02  # and up to here quiet again
+IDLE = 0.3  # seconds that it computes in each second: below, nothing is learned about the machine
 HOLD, LONGEST_HOLD = 1.0, 8.0  # seconds asleep at least; twice as long each time it turns out to be too early
 CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # with one of these the user has decided
 
@@ -62,12 +63,14 @@ class Watch:
         atexit.register(self.end)  # no thread runs on while the libraries end
 
     def run(self) -> None:
-        before, then = waited(), time.monotonic()
+        before, used, then = waited(), time.process_time(), time.monotonic()
         changed = then
         while not self.ended.wait(INTERVAL):
-            total, now = waited(), time.monotonic()
-            share = (total - before) / (now - then)
-            before, then = total, now
+            total, processor, now = waited(), time.process_time(), time.monotonic()
+            share, computed = (total - before) / (now - then), (processor - used) / (now - then)
+            before, used, then = total, processor, now
+            if computed < IDLE:
+                continue  # a process that does nothing waits for nothing: what held before still does
             if not self.extras and share > BUSY:
                 self.hold = min(2 * self.hold, LONGEST_HOLD) if now - changed < self.hold else HOLD
                 changed = now
