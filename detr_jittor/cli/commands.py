@@ -80,8 +80,8 @@ def end(status: int) -> NoReturn:
     """End the program with this status.
 
     One of several that torchrun has started ends without what its libraries do at an exit: all work is done, and
-    threads of theirs have aborted such a process there (once in some hundred runs, on a busy machine). MPI asks for
-    that exit, so Jittor's processes have it.
+    threads of theirs may still run. One such process was aborted there, in a run of all tests on a Zen 3; the cause was
+    not found. MPI asks for that exit, so Jittor's processes have it.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "OMPI_COMM_WORLD_SIZE" not in os.environ:
         sys.stdout.flush()
