@@ -190,7 +190,8 @@ def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
     reference code, so that its weights fit; else they count the categories."""
     flags = records.column("isthing", columns.is_flag, "0 or 1", reads=columns.whole)
     classes = read_classes(records, remarks)
-    thing_of = dict(zip((record.get("id") for record in records.records), flags))
+    thing_of = {record["id"]: flag for record, flag in zip(records.records, flags)
+                if columns.is_category_id(record.get("id"))}
     labels = classes.labels if max(classes.category_ids, default=0) < NUM_CLASSES else tuple(range(len(classes.labels)))
     stuff = tuple(label for number, label in zip(classes.category_ids, labels) if not thing_of.get(number))
     return Classes(classes.category_ids, classes.names, labels, max(NUM_CLASSES, len(labels)), stuff)
