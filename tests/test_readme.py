@@ -141,7 +141,8 @@ def adapted(command: str, place: Path) -> list[str]:
 def run(words: list[str], place: Path) -> str:
     """In `place`, with the small model in place of the published one."""
     done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=900,
-                          env={**os.environ, "PYTHONPATH": str(ROOT),
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline",
+                               "SWANLAB_MODE": "offline",
                                "DETR_WEIGHTS": str(place / "trained" / "checkpoint.pkl")})
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout + done.stderr
