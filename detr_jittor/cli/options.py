@@ -6,6 +6,8 @@ from detr_jittor.checkpoint.architecture import settings_of, told
 from detr_jittor.config.options import OPTIONS, Config, ModelConfig, checked, read_config
 from detr_jittor.engine.start import FROZEN, NOTHING, WEIGHTS, Start, find_start
 
+ALSO = {"coco_path": ("--data",)}  # other names of an option
+
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
 NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
                  "frozen_weights", "world_size", "dist_url", "precision", "plain", "threads", "num_workers",
@@ -40,7 +42,7 @@ def add_option(group, name: str, kind: type, field) -> None:
         group.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
         return
     shown = "" if default in (None, "") else f" [{default}]"
-    group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text + shown,
+    group.add_argument(f"--{name}", *ALSO.get(name, ()), type=kind, default=argparse.SUPPRESS, help=text + shown,
                        choices=field.metadata["choices"] or None,
                        metavar=None if field.metadata["choices"] else kind.__name__.upper())
 
