@@ -87,7 +87,8 @@ def polygon_lines(picture: Made) -> str:
     return "\n".join(lines)
 
 
-def voc_xml(picture: Made, filename: str, shift: int = 1, size: bool = True, extra: str = "", corner: str = "{}") -> str:
+def voc_xml(picture: Made, filename: str, shift: int = 1, size: bool = True, extra: str = "",
+            corner: str = "{}") -> str:
     """Args: shift: what pixels count from; extra: of each object; corner: how a number is written."""
     objects = "".join(
         f"<object><name>{escape(NAMES[label])}</name>{extra}<bndbox>"

@@ -5,7 +5,7 @@ import pytest
 from made_exports import EXPORTS, NAMES, WHOLE, pictures
 
 from detr_jittor.config.options import Config
-from detr_jittor.data.splits import open_split, open_splits
+from detr_jittor.data.splits import open_splits
 
 MADE = pictures()
 

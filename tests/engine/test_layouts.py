@@ -11,8 +11,8 @@ from detr_jittor.checkpoint import store
 from detr_jittor.predict import predictor
 from detr_jittor.report.log import read_log
 
-SETTINGS = ("--batch_size 2 --min_size 32 --max_size 64 --num_workers 0 --lr 0.1 --lr_backbone 0.01 "
-            "--backbone_weights none --device cpu").split()
+SETTINGS = ["--batch_size", "2", "--min_size", "32", "--max_size", "64", "--num_workers", "0", "--lr", "0.1",
+            "--lr_backbone", "0.01", "--backbone_weights", "none", "--device", "cpu"]
 
 
 @pytest.fixture
