@@ -35,6 +35,7 @@ from detr_jittor.report.progress import Progress
 from detr_jittor.types import Classes
 
 Where = str | os.PathLike
+FILES_OF_SPLITS = ("train_json", "val_json", "train_images", "val_images")  # options in place of a dataset's folder
 
 
 class Detector:
@@ -180,7 +181,7 @@ class Detector:
         from scratch. Afterwards this detector has the best weights of the run.
 
         Args:
-            data: the folder of the dataset.
+            data: the folder of the dataset, in whichever layout `detr-jittor train --data` takes.
             output_dir: where logs and checkpoints go; what an earlier run left there is moved into a folder of its own.
             preset: settings for a few hundred pictures from scratch, see `detr-jittor train --help`.
             options: every option of `detr-jittor train`, by its name: epochs=50, batch_size=4, lr=1e-5, resume="auto".
@@ -248,9 +249,9 @@ class Detector:
         """{option: value} of a run on a dataset. Errors: DetrError for an option that there is not."""
         if unknown := sorted(set(options) - set(OPTIONS)):
             raise DetrError(f"there is no option {unknown[0]!r}.", "detr-jittor train --help lists them.")
-        folder = "data" if "data" in OPTIONS else "coco_path"
         paths = {name: os.fspath(value) for name, value in options.items() if isinstance(value, os.PathLike)}
-        return {**self._options, folder: os.fspath(data), **options, **paths}
+        dataset = {**dict.fromkeys(FILES_OF_SPLITS), "coco_path": os.fspath(data)}  # and not that of the checkpoint's run
+        return {**self._options, **dataset, **options, **paths}
 
     def __repr__(self) -> str:
         if self._predictor is None:

@@ -6,6 +6,8 @@ from detr_jittor.config.options import OPTIONS, Config, checked, read_config
 from detr_jittor.engine.settings import settings_and_start
 from detr_jittor.engine.start import Start
 
+ALSO = {"coco_path": ("--data",)}  # other names of an option
+
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every option of config/options.py, grouped as there, and --config.
@@ -30,7 +32,7 @@ def add_option(group, name: str, kind: type, field) -> None:
         group.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
         return
     shown = "" if default in (None, "") else f" [{default}]"
-    group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text + shown,
+    group.add_argument(f"--{name}", *ALSO.get(name, ()), type=kind, default=argparse.SUPPRESS, help=text + shown,
                        choices=field.metadata["choices"] or None,
                        metavar=None if field.metadata["choices"] else kind.__name__.upper())
 

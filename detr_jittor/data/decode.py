@@ -178,6 +178,20 @@ def readable_suffixes() -> set[str]:
     return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN} - STUBS
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of a picture as `read_image` gives it, from the head of its file alone.
+
+    Errors: DetrError naming the file, if it is missing or no picture.
+    """
+    try:
+        with opened(path) as image:
+            width, height = image.size
+            is_turned = image.format != "TIFF" and noted(image) >= 5  # of TIFF, Pillow gives the upright size
+    except Exception as error:  # a damaged file can raise almost anything in its decoder
+        raise DetrError(f"{path}: not a readable picture ({reason(error, b' ')}).", MEND) from None
+    return (width, height) if is_turned else (height, width)
+
+
 def orientation_told(path: str | Path, annotated: tuple[int, int]) -> list[str]:
     """What is done about the orientation that the camera noted in a picture of this (height, width), in words."""
     with opened(path) as image:
