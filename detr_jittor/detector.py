@@ -35,7 +35,6 @@ from detr_jittor.report.progress import Progress
 from detr_jittor.types import Classes
 
 Where = str | os.PathLike
-FILES_OF_SPLITS = ("train_json", "val_json", "train_images", "val_images")  # options in place of a dataset's folder
 
 
 class Detector:
@@ -250,8 +249,7 @@ class Detector:
         if unknown := sorted(set(options) - set(OPTIONS)):
             raise DetrError(f"there is no option {unknown[0]!r}.", "detr-jittor train --help lists them.")
         paths = {name: os.fspath(value) for name, value in options.items() if isinstance(value, os.PathLike)}
-        dataset = {**dict.fromkeys(FILES_OF_SPLITS), "coco_path": os.fspath(data)}  # and not that of the checkpoint's run
-        return {**self._options, **dataset, **options, **paths}
+        return {**self._options, "coco_path": os.fspath(data), **options, **paths}
 
     def __repr__(self) -> str:
         if self._predictor is None:

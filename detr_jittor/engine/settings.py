@@ -16,6 +16,7 @@ NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save
 
 # How pictures reach a model belongs to it: with other sizes or crops a trained detector loses most of its AP at once.
 OF_PICTURES = ("min_size", "max_size", "augmentation")
+FILES_OF_SPLITS = ("train_json", "val_json", "train_images", "val_images")
 OF_WEIGHTS = (*(name for name in ModelConfig.__dataclass_fields__ if name not in ("num_classes", "backbone_norm")),
               *OF_PICTURES)
 
@@ -46,6 +47,8 @@ def settings_and_start(given: dict[str, Any], base: Config | None = None) -> tup
         inherited = {*OF_WEIGHTS, *(("dataset_file", "num_classes") if config.run.eval else ())}
     if found is None:
         return config, start
+    if "coco_path" in given:  # another dataset, in place of that of the checkpoint's run
+        inherited -= set(FILES_OF_SPLITS)
     values = {name: value for name, value in found.flat().items() if name in inherited}
     return Config().replace(**values).replace(**given), start
 
