@@ -1,8 +1,8 @@
 """Trackers that a run tells its figures besides its own log: TensorBoard, SwanLab, Weights & Biases and MLflow.
 
-Each is a class that opens with the run's folder, takes the figures of a step or of an epoch, and closes. What goes wrong
-in one of them is said once and never ends the run. Where they send the figures, and whether they send them at all, is
-said in their own ways: `swanlab login` or SWANLAB_MODE, `wandb login` or WANDB_MODE, MLFLOW_TRACKING_URI.
+Each is a class that opens with the run's folder, takes the figures of a step or of an epoch, and closes. What goes
+wrong in one of them is said once and never ends the run. Where they send the figures, and whether they send them at
+all, is said in their own ways: `swanlab login` or SWANLAB_MODE, `wandb login` or WANDB_MODE, MLFLOW_TRACKING_URI.
 """
 
 import contextlib
