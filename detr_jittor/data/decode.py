@@ -97,6 +97,20 @@ def with_pillow(content: bytes) -> tuple[np.ndarray, int]:
         return eight_bits(image), noted(image)
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """[H, W, 3] uint8, upright, of a picture that is open already, as `read_image` reads its file.
+
+    Errors: DetrError if it is damaged, or of a kind that is not read.
+    """
+    try:
+        image.load()
+        pixels, turn = eight_bits(image), noted(image)
+    except Exception as error:  # as in read_image
+        name = getattr(image, "filename", "") or "the picture"
+        raise DetrError(f"{name}: not a readable picture ({reason(error, b'?')}).", MEND) from None
+    return pixels if turn == 1 else turned(pixels, turn)
+
+
 @contextlib.contextmanager
 def opened(file):
     """A file's picture, without warnings about large pictures and odd metadata, which change nothing here."""

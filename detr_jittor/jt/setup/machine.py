@@ -118,7 +118,7 @@ def find_jittor() -> str:
     """Where Jittor is installed. Errors: DetrError if it is not."""
     spec = importlib.util.find_spec("jittor_utils")
     if spec is None or spec.origin is None:
-        raise DetrError("Jittor is not installed.", "Run: pip install -r requirements.txt")
+        raise DetrError("Jittor is not installed.", "Run: pip install detr-jittor")
     return spec.origin
 
 
