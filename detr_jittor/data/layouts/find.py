@@ -16,6 +16,8 @@ from detr_jittor.errors import DetrError
 KNOWN = ("Give a folder of COCO (JSON files, under any names), YOLO (data.yaml, or images/ and labels/) or Pascal VOC "
          "(XML files); --train_json and --train_images name files of COCO's format one by one.")
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz", ".zst")
+
 
 def find_layout(data: DataConfig) -> Layout:
     """The layout of what the options name. Errors: DetrError if there is none, or if it is not known."""
@@ -82,6 +84,8 @@ def of_file(file: Path) -> Layout:
     if file.suffix.lower() == ".json":
         return Layout(file.parent, f"COCO ({file.name})",
                       {WHOLE: partial(read_file, file, None, folder_around(file), "")})
+    if file.suffix.lower() in ARCHIVES:
+        raise DetrError(f"{file}: an archive.", "Unpack it and give the folder.")
     raise DetrError(f"{file}: no folder.", KNOWN)
 
 
