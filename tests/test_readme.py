@@ -175,8 +175,10 @@ official.OFFICIAL["detr-r50"] = official.Official("", options, {{"box AP": 42.0}
 @pytest.mark.slow
 @pytest.mark.parametrize("page, block", code("python"))
 def test_python(page, block, trained):
-    """The pages' own lines, with no threshold, so that there is something to print."""
+    """The pages' own lines, with no threshold, so that there is something to print, and two steps of training."""
     prelude = PUBLISHED.format(file=str(trained / "trained" / "checkpoint.pkl"))
-    block = re.sub(r"threshold=[\d.]+", "threshold=0.0", block)
+    block = re.sub(r"threshold=[\d.]+", "threshold=0.0", block).replace("epochs=50", "epochs=1, max_steps=2")
+    for named, folder in (("my_pictures/", "coco"), ("pictures/", "coco/val2017")):
+        block = block.replace(f'"{named}"', repr(str(trained / folder)))
     told = run([sys.executable, "-c", prelude + block], trained)
     assert "Traceback" not in told and re.search(r"\w+'?,? \(?[\d.]+|\w+ [\d.]+ \[", told), told

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     demo.add_argument("--size", type=int, default=128, metavar="PIXELS", help="side of the pictures [128]")
 
     for command in (check, show, subset):
-        command.add_argument("--coco_path", required=True, metavar="P",
-                             help="folder with annotations/, train2017/ and val2017/")
+        command.add_argument("--data", "--coco_path", dest="coco_path", required=True, metavar="P",
+                             help="dataset, as `detr-jittor train` takes it")
     for command in (show, subset, demo):
         command.add_argument("--seed", type=int, default=0, help="seed of what is chosen or drawn [0]")
 

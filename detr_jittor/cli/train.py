@@ -4,9 +4,7 @@ import argparse
 
 from detr_jittor.cli import evaluate
 from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
-from detr_jittor.config.presets import BOX_DEMO
-from detr_jittor.config.small import advice, chosen, small
-from detr_jittor.data.splits import open_split
+from detr_jittor.engine.settings import preset
 from detr_jittor.engine.train import train
 from detr_jittor.errors import DetrError
 
@@ -33,11 +31,6 @@ def take_preset(args: argparse.Namespace) -> None:
     """Put the preset's settings beside those that the user gave. Errors: DetrError if it cannot be had."""
     if args.config:
         raise DetrError("--preset and --config are both given.", "Give one of them.")
-    preset = BOX_DEMO
-    if args.preset == "small":
-        contents = open_split(config_of(args).data, "train").contents()
-        print(f"{advice(contents)}.")
-        preset = small(contents)
-    for name, value in chosen(preset).items():
+    for name, value in preset(args.preset, config_of(args)).items():
         if not hasattr(args, name):
             setattr(args, name, value)

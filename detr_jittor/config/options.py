@@ -109,7 +109,12 @@ class DataConfig:
     """data"""
 
     dataset_file: str = option("coco", "kind of dataset", ("coco", "coco_panoptic"))
-    coco_path: str | None = option(None, "folder with annotations/, train2017/ and val2017/")
+    coco_path: str | None = option(None, "folder with a dataset of COCO's, YOLO's or Pascal VOC's format, whose layout "
+                                   "is found out; also a data.yaml or a JSON file")
+    train_json: str | None = option(None, "annotations to train on, in COCO's format, in place of --coco_path (added)")
+    val_json: str | None = option(None, "annotations to validate with; none: a part of those of training (added)")
+    train_images: str | None = option(None, "folder of the pictures of --train_json; looked for if not given (added)")
+    val_images: str | None = option(None, "folder of the pictures of --val_json; looked for if not given (added)")
     coco_panoptic_path: str | None = option(None, "folder with the panoptic annotations and pictures")
     crowds: str = option("ignore", "objects marked iscrowd: ignore them in training, as the reference code does, or "
                          "take them as objects (added)", ("ignore", "objects"))

@@ -6,8 +6,16 @@ from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import depth_told
 from detr_jittor.errors import DetrError, visible
 
+PURPOSES = ("train on", "validate with")
+
 
 def tell_remarks(*splits: CocoIndex) -> None:
+    """Say what the dataset was found to be, in one line, and what the user should know of each split."""
+    if splits[0].found:
+        names, pictures = splits[0].classes.names, " and ".join(
+            f"{len(index)} pictures to {what}" for index, what in zip(splits[-2:], PURPOSES[-len(splits):]))
+        more = f", … and {len(names) - 10} more" if len(names) > 10 else ""
+        print(visible(f"{splits[0].found}: {pictures}, {len(names)} classes: {', '.join(names[:10])}{more}"))
     for index in splits:
         for remark in index.remarks:
             print(visible(f"{index.name}: {remark}"))
@@ -27,7 +35,7 @@ def check_learnable(data: CocoIndex, remove_difficult: bool = False) -> None:
         learned &= ~objects.difficult
     if not learned.any():
         what, fix = nothing_of(data)
-        raise DetrError(f"{data.name}.json: there is nothing to train on: {what}.", fix)
+        raise DetrError(f"{data.file}: there is nothing to train on: {what}.", fix)
 
 
 def nothing_of(data: CocoIndex) -> tuple[str, str]:
@@ -46,7 +54,7 @@ def tell_unmeasured(data: CocoIndex) -> None:
     """Warn of a dataset that AP cannot be measured on."""
     if data.objects.iscrowd.all():
         what, fix = nothing_of(data)
-        print(f"warning: {data.name}.json: there is nothing to measure, so AP stays \"-\": {what}. {fix}",
+        print(f"warning: {data.file}: there is nothing to measure, so AP stays \"-\": {what}. {fix}",
               file=sys.stderr)
 
 

@@ -34,6 +34,7 @@ ADDED = {
     "dropout_masks": "native", "precision": "float32", "plain": False, "weights": "", "lr_schedule": "step",
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore", "threads": 0,
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
+    "train_json": None, "val_json": None, "train_images": None, "val_images": None,
     "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
 }
 
@@ -120,6 +121,9 @@ def test_a_checkpoint_describes_its_own_model(tmp_path):
     assert (start.mode, start.file) == (RESUME, file)
     assert config == trained.replace(resume=file, eval=True, batch_size=4, epochs=9, output_dir="", framework="jittor",
                                      max_steps=None, num_workers=2)
+    store.save(file, Checkpoint(State({"w": np.zeros(1, np.float32)}, {}), config=trained.replace(train_json="a.json")))
+    assert config_and_start(parsed("--resume", file))[0].data.train_json == "a.json"
+    assert config_and_start(parsed("--resume", file, "--data", "other"))[0].data.train_json is None
     (tmp_path / "c.json").write_text("{}")
     assert config_and_start(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
         Config().replace(resume=file)
