@@ -49,7 +49,7 @@ def examine() -> Iterator[Finding]:
         except DetrError as error:
             yield Finding(subject, FAILED, error.what, error.fix)
         except (OSError, ImportError) as error:
-            yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install -r requirements.txt")
+            yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install detr-jittor")
 
 
 def python(subject: str) -> Iterator[Finding]:
@@ -215,7 +215,7 @@ def torch(subject: str) -> Iterator[Finding]:
     try:
         yield Finding(subject, OK, f"{metadata.version('torch')}; in a program that uses both, import jittor first")
     except metadata.PackageNotFoundError:
-        yield Finding(subject, OK, "not installed; only the PyTorch twin needs it (pip install -e .[pytorch])")
+        yield Finding(subject, OK, 'not installed; only the PyTorch twin needs it (pip install "detr-jittor[pytorch]")')
 
 
 def variables(subject: str) -> Iterator[Finding]:
@@ -255,7 +255,7 @@ def known_fix(problem: str) -> str:
         "GLIBCXX": 'Run: conda install -c conda-forge "libstdcxx-ng>=13"',
         "No space left": "Free some disk, or set JITTOR_HOME to a folder on another disk.",
         "openmp library not found": f"Run: sudo apt install {openmp_package()}",
-        "No module named": "Run: pip install -r requirements.txt",
+        "No module named": "Run: pip install detr-jittor",
         "urlopen error": "Jittor wants to download something: unset the variables that are listed above.",
     }
     return next((fix for sign, fix in fixes.items() if sign in problem), "")
