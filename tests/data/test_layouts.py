@@ -47,6 +47,7 @@ def test_the_same_objects_come_out_of_each(tmp_path, export):
         objects = found[made.split][made.stem]
         assert len(objects) == len(made.objects) + (export == "cvat_voc" and made is MADE[0])
         for (name, box), (label, *wanted) in zip(objects, made.objects):
+            wanted = [v + 0.5 * (export == "labelme_voc") * (k < 2) for k, v in enumerate(wanted)]
             assert name == NAMES[label] and np.abs(np.subtract(box, wanted)).max() < 1e-3
 
 
@@ -229,6 +230,14 @@ def test_whatever_is_written_is_read(tmp_path, variant):
             assert name == NAMES[label] and np.abs(np.subtract(box, wanted)).max() < 1e-3
 
 
+def test_a_test_split_serves_where_there_is_no_other(tmp_path):
+    root = made(tmp_path, "pascal_voc")
+    separate_lists(root)
+    train, val = opened(root)
+    assert (len(train), len(val)) == (12, 6) and "the test split serves as one" in val.remarks[-1]
+    assert not any("validation" in remark for remark in train.remarks)
+
+
 def test_explicit_files(tmp_path):
     """Each where it is, pictures in a folder that is named or that is looked for, and a file in place of a folder."""
     root = made(tmp_path, "datumaro_coco")
@@ -361,3 +370,17 @@ def test_the_nearest_name_is_proposed(tmp_path):
     names_of_pictures(lambda n: "train_2.jgp.jpg" if n == "train_2.jpg" else n)(root)
     fault, = faults_of(root)
     assert "image 3 (train_2.jgp.jpg; the nearest name there is images/train/train_2.jpg)" in fault
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda record: record["shapes"][1].update(points=[[1, 2]]), "shape 2 (rectangle): has no points"),
+    (lambda record: record["shapes"].append(7), "shape 4: is not a JSON object"),
+    (lambda record: record.update(imagePath=5), "has no shapes and no imagePath")])
+def test_a_fault_of_labelmes_file_names_file_and_shape(tmp_path, change, told):
+    file = made(tmp_path, "labelme_files") / "train" / "train_0.json"
+    record = json.loads(file.read_text())
+    del record["shapes"][3:]
+    change(record)
+    file.write_text(json.dumps(record))
+    fault, = faults_of(tmp_path)
+    assert fault.startswith("train/train_0.json") and told in fault
