@@ -67,6 +67,11 @@ class Detections:
     masks: np.ndarray | None = None  # [N, H, W] bool, at the size on disk
     queries: np.ndarray | None = None  # [N] int64, the query that each comes from
 
+    def rows(self, rows: np.ndarray) -> "Detections":
+        """Only these: their places, or [N] bool."""
+        all_of_it = (self.scores, self.labels, self.boxes, self.masks, self.queries)
+        return Detections(self.image_id, *(None if part is None else part[rows] for part in all_of_it))
+
 
 @dataclass
 class Segmentation:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         pairs, conditions = paired([read_run(path) for path in args.runs]), {}
     else:
         config, splits = prepare(args)
-        conditions = find_conditions(config.data.coco_path, splits)
+        conditions = find_conditions(splits)
         keep_conditions(folder / "runs" / "conditions.json", conditions)
         seeds = [config.run.seed + i for i in range(args.seeds)]
         with StopRequest() as stop:

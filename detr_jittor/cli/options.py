@@ -2,19 +2,11 @@
 
 import argparse
 
-from detr_jittor.checkpoint.architecture import settings_of, told
-from detr_jittor.config.options import OPTIONS, Config, ModelConfig, checked, read_config
-from detr_jittor.engine.start import FROZEN, NOTHING, WEIGHTS, Start, find_start
+from detr_jittor.config.options import OPTIONS, Config, checked, read_config
+from detr_jittor.engine.settings import settings_and_start
+from detr_jittor.engine.start import Start
 
-# A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
-NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
-                 "frozen_weights", "world_size", "dist_url", "precision", "plain", "threads", "num_workers",
-                 "max_steps", "max_bad_images")
-
-# How pictures reach a model belongs to it: with other sizes or crops a trained detector loses most of its AP at once.
-OF_PICTURES = ("min_size", "max_size", "augmentation")
-OF_WEIGHTS = (*(name for name in ModelConfig.__dataclass_fields__ if name not in ("num_classes", "backbone_norm")),
-              *OF_PICTURES)
+ALSO = {"coco_path": ("--data",)}  # other names of an option
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +32,7 @@ def add_option(group, name: str, kind: type, field) -> None:
         group.add_argument(f"--{name}", action="store_true", default=argparse.SUPPRESS, help=text)
         return
     shown = "" if default in (None, "") else f" [{default}]"
-    group.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help=text + shown,
+    group.add_argument(f"--{name}", *ALSO.get(name, ()), type=kind, default=argparse.SUPPRESS, help=text + shown,
                        choices=field.metadata["choices"] or None,
                        metavar=None if field.metadata["choices"] else kind.__name__.upper())
 
@@ -57,27 +49,5 @@ def config_of(args: argparse.Namespace) -> Config:
 
 
 def config_and_start(args: argparse.Namespace) -> tuple[Config, Start]:
-    """The settings, and what the run starts from.
-
-    The checkpoint's own settings are the base then, so that a model need not be described again, unless there is a
-    --config. Of --weights and --frozen_weights only those of the model and of how pictures reach it; where the file of
-    --weights holds none, what its shapes tell.
-
-    Errors: DetrError if a file cannot be read.
-    """
-    config = config_of(args)
-    start = find_start(config)
-    if start.mode == NOTHING or args.config:
-        return config, start
-    base, inherited = start.checkpoint.config, set(OPTIONS) - set(NOT_INHERITED)
-    if start.mode == FROZEN:
-        inherited = {*ModelConfig.__dataclass_fields__, *OF_PICTURES}
-    elif start.mode == WEIGHTS:
-        base = settings_of(start.checkpoint, start.file)
-        for sentence in told(start.checkpoint, start.file) if base else ():
-            print(sentence)
-        inherited = {*OF_WEIGHTS, *(("dataset_file", "num_classes") if config.run.eval else ())}
-    if base is None:
-        return config, start
-    values = {name: value for name, value in base.flat().items() if name in inherited}
-    return Config().replace(**values).replace(**given(args)), start
+    """The settings, and what the run starts from, as `settings_and_start` has them. Errors: DetrError."""
+    return settings_and_start(given(args), read_config(args.config) if args.config else None)

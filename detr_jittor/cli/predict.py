@@ -4,32 +4,26 @@ import argparse
 import contextlib
 import json
 import sys
-from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from detr_jittor.checkpoint.architecture import told
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import FRAMEWORKS, Config
-from detr_jittor.data.decode import depth_told, read_image, readable_suffixes
-from detr_jittor.data.masks import run_lengths
+from detr_jittor.data.decode import depth_told, read_image
 from detr_jittor.data.segments import write_segments
 from detr_jittor.engine.start import opened
 from detr_jittor.errors import DetrError, visible, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
-from detr_jittor.predict.predictor import Predictor, settings
+from detr_jittor.predict.found import Found
+from detr_jittor.predict.looked import Looked
+from detr_jittor.predict.predictor import Predictor, batch_of, settings
+from detr_jittor.predict.sources import picture_files
 from detr_jittor.predict.video import Video, VideoWriter
-from detr_jittor.report.attention import draw_objects, draw_points
-from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.progress import Progress
-from detr_jittor.report.segments import draw_masks, draw_segmentation
-from detr_jittor.types import Classes, Detections
 
 HELP = "find objects in pictures; writes them drawn and as predictions.json"
-MOST_POINTS = 3  # whose attention is drawn where none are given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.points and not args.attention:
         raise DetrError("--points are those of --attention.", "Pass --attention too.")
     folder = Path(args.output_dir)
-    files = [Path(args.video)] if args.video else picture_files(args.pictures)
+    files = [Path(args.video)] if args.video else picture_files([Path(name) for name in args.pictures])
     with writing(f"{folder}:"):
         folder.mkdir(parents=True, exist_ok=True)
     drawings = drawing_names(files, folder, ".mp4" if args.video else ".jpg")
@@ -97,16 +91,17 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
             continue
         if dark := depth_told(file):
             print(visible(f"{file}: {dark}."))
-        image, found, segments = find(predictor, pixels, args.threshold)
+        found = find(predictor, pixels, args.threshold)
+        record = record_of(found)
         with writing(f"{drawing.parent}:"):
-            image.save(drawing, quality=95)
-            if segments is not None:
-                found = {"segment_file": f"{drawing.stem}_segments.png", **found}
-                write_segments(segments, drawing.with_name(found["segment_file"]))
+            found.draw().save(drawing, quality=95)
+            if found.segmentation:
+                record = {"segment_file": f"{drawing.stem}_segments.png", **record}
+                write_segments(found.segmentation.numbers, drawing.with_name(record["segment_file"]))
             if args.attention:
                 draw_attention(predictor, pixels, drawing, args.threshold, args.points)
-        records.append({"file": str(file), "drawing": drawing.name, "width": pixels.shape[1],
-                        "height": pixels.shape[0], **found})
+        records.append({"file": str(file), "drawing": drawing.name, "width": found.width, "height": found.height,
+                        **record})
         print(f"{file}: {counted(found)}")
     if not records:
         raise DetrError(f"none of the {len(files)} pictures could be read.", "Pass other pictures.")
@@ -122,10 +117,10 @@ def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: 
           contextlib.closing(Progress(str(video.path), video.length)) as progress):
         try:
             for seconds, pixels in video.pictures():
-                image, found, _ = find(predictor, pixels, threshold)
-                out.add(image)
-                record |= {"width": pixels.shape[1], "height": pixels.shape[0]}
-                pictures.append({"seconds": round(seconds, 3), **found})
+                found = find(predictor, pixels, threshold)
+                out.add(found.draw())
+                record |= {"width": found.width, "height": found.height}
+                pictures.append({"seconds": round(seconds, 3), **record_of(found)})
                 progress.update({"found": counted(found)})
         except DetrError as error:
             stopped = error
@@ -137,10 +132,8 @@ def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: 
     return {**record, "pictures": pictures}
 
 
-def counted(found: dict) -> str:
-    what = "segment" if "segments" in found else "object"
-    n = len(found["segments" if "segments" in found else "detections"])
-    return f"{n} {what}" + "s" * (n != 1)
+def counted(found: Found) -> str:
+    return f"{len(found)} {'segment' if found.segmentation else 'object'}" + "s" * (len(found) != 1)
 
 
 def point(text: str) -> tuple[int, int]:
@@ -154,37 +147,6 @@ def config_for(checkpoint: Checkpoint, args: argparse.Namespace) -> Config:
     sizes = {name: getattr(args, name) for name in ("min_size", "max_size") if getattr(args, name) is not None}
     config = settings(checkpoint, args.resume, args.config)
     return config.replace(framework=args.framework, device=args.device, **sizes)
-
-
-def picture_files(arguments: list[str]) -> list[Path]:
-    """The pictures, each once; of a folder those directly in it, by name.
-
-    Errors: DetrError for a folder without pictures. A file that is missing is told like one that cannot be read.
-    """
-    files: list[Path] = []
-    for argument in map(Path, arguments):
-        if not argument.is_dir():
-            files.append(argument)
-            continue
-        suffixes = readable_suffixes()
-        inside = sorted(f for f in argument.iterdir() if f.is_file() and not f.name.startswith("."))
-        pictures = [f for f in inside if f.suffix.lower() in suffixes]
-        if not pictures:
-            raise DetrError(f"{argument}: no pictures in this folder{skipped(inside)}.",
-                            "Pass one that holds pictures, such as .jpg, .png, .tif or .webp.")
-        if len(pictures) < len(inside):
-            print(visible(f"{argument}: {len(pictures)} pictures{skipped(set(inside) - set(pictures))}"))
-        files += pictures
-    return list(dict.fromkeys(files))
-
-
-def skipped(files: Collection[Path]) -> str:
-    """How many files are no pictures, and of which kinds, in words; HEIC is a picture that Pillow does not read."""
-    if not files:
-        return ""
-    kinds = Counter(f.suffix.lower() or "no suffix" for f in files).most_common(5)
-    heic = " (save .heic as .jpg to have them read)" if {".heic", ".heif"} & {kind for kind, _ in kinds} else ""
-    return f"; {len(files)} other files are skipped ({', '.join(f'{count} {kind}' for kind, count in kinds)}){heic}"
 
 
 def drawing_names(files: list[Path], folder: Path, suffix: str) -> list[Path]:
@@ -207,54 +169,22 @@ def drawing_names(files: list[Path], folder: Path, suffix: str) -> list[Path]:
     return drawings
 
 
-def find(predictor: Predictor, pixels: np.ndarray,
-         threshold: float | None) -> tuple[Image.Image, dict, np.ndarray | None]:
-    """The picture with what is found in it, what predictions.json says of that, and the segments [H, W] if any."""
-    if predictor.is_panoptic:
-        return find_segments(predictor, pixels, THRESHOLD if threshold is None else threshold)
-    found = predictor.detect(pixels, threshold)
-    image = Image.fromarray(pixels)
-    if found.masks is not None:
-        image = draw_masks(image, found.masks, [COLOURS[label % len(COLOURS)] for label in found.labels])
-    image = draw_detections(image, found.boxes, found.labels, found.scores, predictor.classes.name_of())
-    return image, {"detections": detection_records(found, predictor.classes)}, None
+def find(predictor: Predictor, pixels: np.ndarray, threshold: float | None) -> Found:
+    """What is found in a picture, with the pixels for the drawing."""
+    (what,) = predictor.find(batch_of([pixels], predictor.recipe), threshold)
+    return Found(pixels, pixels.shape[:2], what, predictor.classes)
 
 
-def detection_records(found: Detections, classes: Classes) -> list[dict]:
-    """Detections in COCO's format of results; boxes are [x, y, width, height] in pixels, masks are run lengths."""
-    category_of, name_of = classes.category_of(), classes.name_of()
-    records = [
-        {"category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
-         "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)]}
-        for score, label, (x1, y1, x2, y2) in zip(found.scores.tolist(), found.labels.tolist(), found.boxes.tolist())]
-    if found.masks is not None:
-        for record, mask in zip(records, found.masks):
-            record |= {"area": int(mask.sum()), "segmentation": run_lengths(mask)}
-    return records
-
-
-def find_segments(predictor: Predictor, pixels: np.ndarray, threshold: float) -> tuple[Image.Image, dict, np.ndarray]:
-    found = predictor.segment(pixels, threshold)
-    category_of, name_of = predictor.classes.category_of(), predictor.classes.name_of()
-    areas = np.bincount(found.numbers.ravel(), minlength=len(found.labels) + 1)[1:].tolist()
-    segments = [{"id": k + 1, "category_id": category_of[label], "category": name_of[label], "score": round(score, 4),
-                 "area": area, "isthing": int(not predictor.classes.is_stuff(label))}
-                for k, (label, score, area) in enumerate(zip(found.labels.tolist(), found.scores.tolist(), areas))]
-    return draw_segmentation(Image.fromarray(pixels), found, name_of), {"segments": segments}, found.numbers
+def record_of(found: Found) -> dict:
+    """What predictions.json says of a picture, besides its name."""
+    return {"segments" if found.segmentation else "detections": found.records()}
 
 
 def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None,
                    points: list[tuple[int, int]] | None) -> None:
     """Beside the drawing NAME.jpg: NAME_objects.jpg, where the decoder looks for each object, and NAME_points.jpg,
     where the encoder looks from points of the picture."""
-    look, (height, width) = predictor.look(pixels, threshold), pixels.shape[:2]
-    image = Image.fromarray(pixels)
-    if len(look.found.boxes):
-        sheet = draw_objects(image, look, predictor.classes.name_of())
-        sheet.save(drawing.with_name(f"{drawing.stem}_objects.jpg"), quality=95)
-    if look.places is None:
-        return
-    middles = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in look.found.boxes[:MOST_POINTS].tolist()]
-    chosen = points or middles or [(width / 2, height / 2)]
-    inside = [(min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)) for x, y in chosen]
-    draw_points(image, look, inside).save(drawing.with_name(f"{drawing.stem}_points.jpg"), quality=95)
+    looked = Looked(pixels, pixels, predictor.look(pixels, threshold), predictor.classes)
+    for name, sheet in (("objects", looked.objects()), ("points", looked.points(points))):
+        if sheet:
+            sheet.save(drawing.with_name(f"{drawing.stem}_{name}.jpg"), quality=95)

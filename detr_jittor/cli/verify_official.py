@@ -82,7 +82,7 @@ def outputs_of(model: Official, checkpoint: Checkpoint, file: Path, image: Path,
     """What a twin says of the picture. Errors: DetrError if the weights do not fit or it cannot be read."""
     pixels = read_image(image)
     predictor = Predictor(checkpoint, model.config.replace(framework=framework, device=device), file)
-    return predictor.twin.predict(batch_of(pixels, predictor.recipe))
+    return predictor.twin.predict(batch_of([pixels], predictor.recipe))
 
 
 def against_golden(name: str, outputs: Outputs, golden: Golden | None) -> list[tuple[str, bool]]:

@@ -16,19 +16,27 @@ PACKAGES = ("detr-jittor", "jittor", "torch", "numpy", "scipy", "Pillow", "faste
 MEGABYTE = 2**20
 
 
-def find_conditions(coco_path: str, splits: dict[str, CocoIndex]) -> dict:
+def find_conditions(splits: dict[str, CocoIndex]) -> dict:
     """{"data": …, "machine": …}: what a reader needs to repeat the runs elsewhere.
 
     Args: splits: "train" and "val" → index.
     """
     data = {split: {"pictures": len(index), "objects": len(index.objects),
-                    "annotations_sha256": digest(Path(coco_path) / "annotations" / f"instances_{split}2017.json")}
+                    "annotations_sha256": digest_of(index)}
             for split, index in splits.items()}
     return {"data": data, "machine": {
         "cpu": processor.name(), "instructions": processor.instruction_set(),
         "cores": len(os.sched_getaffinity(0)), "threads": threads.count(),
         "system": platform.platform(terse=True), "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES}}}
+
+
+def digest_of(index: CocoIndex) -> str:
+    """SHA-256 of the annotation file, or of the objects where they come from many files."""
+    if index.file.suffix == ".json" and index.file.is_file():
+        return digest(index.file)
+    truth = index.ground_truth()
+    return hashlib.sha256(json.dumps([truth["annotations"], truth["categories"]]).encode()).hexdigest()
 
 
 def version(package: str) -> str:

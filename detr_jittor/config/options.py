@@ -14,6 +14,7 @@ from pathlib import Path
 from detr_jittor.errors import DetrError, is_unicode
 
 FRAMEWORKS = ("jittor", "pytorch")
+TRACKERS = ("tensorboard", "swanlab", "wandb", "mlflow")
 # Blocks in each stage of a ResNet (arXiv 1512.03385, table 1)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
@@ -109,7 +110,12 @@ class DataConfig:
     """data"""
 
     dataset_file: str = option("coco", "kind of dataset", ("coco", "coco_panoptic"))
-    coco_path: str | None = option(None, "folder with annotations/, train2017/ and val2017/")
+    coco_path: str | None = option(None, "folder with a dataset of COCO's, YOLO's or Pascal VOC's format, whose layout "
+                                   "is found out; also a data.yaml or a JSON file")
+    train_json: str | None = option(None, "annotations to train on, in COCO's format, in place of --coco_path (added)")
+    val_json: str | None = option(None, "annotations to validate with; none: a part of those of training (added)")
+    train_images: str | None = option(None, "folder of the pictures of --train_json; looked for if not given (added)")
+    val_images: str | None = option(None, "folder of the pictures of --val_json; looked for if not given (added)")
     coco_panoptic_path: str | None = option(None, "folder with the panoptic annotations and pictures")
     crowds: str = option("ignore", "objects marked iscrowd: ignore them in training, as the reference code does, or "
                          "take them as objects (added)", ("ignore", "objects"))
@@ -151,7 +157,14 @@ class RunConfig:
                             ("float32", "bf16"))
     threads: int = option(0, "how many threads compute; 0: one for each processor that this process may use, shared "
                           "with others of mpirun or torchrun (added)")
+    track: str = option("tensorboard", "who is told the figures besides the log, with commas between: "
+                        f"{', '.join(TRACKERS)}; none: nobody (added)")
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
+
+    @property
+    def trackers(self) -> list[str]:
+        """The names in --track, each once."""
+        return [] if self.track == "none" else list(dict.fromkeys(self.track.split(",")))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """An annotation file in COCO's format, before anything in it is looked at."""
 
+import codecs
 import gc
 import json
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ FORMAT = "Pass an annotation file in COCO's format."
 def read_json(path: Path) -> dict:
     """The three lists of a COCO file. Errors: DetrError if it cannot be read or is no COCO file."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except OSError as error:
         raise DetrError(f"{path}: cannot be read ({error.strerror}).", FORMAT) from None
     except (ValueError, RecursionError) as error:
@@ -28,8 +29,9 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def empty_lists(content: dict) -> list[Fault]:
-    return [Fault(kind, "the list is empty", FORMAT) for kind in ("images", "categories") if not content[kind]]
+def empty_lists(images: list, categories: list) -> list[Fault]:
+    return [Fault(kind, "the list is empty", FORMAT) for kind, records in (("images", images),
+                                                                          ("categories", categories)) if not records]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A `Request` holds all that this takes, so that any process can do it with the sa
 B pictures asked for, of which those that cannot be read are left out; T objects in a picture.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -24,8 +24,8 @@ from detr_jittor.types import Batch, Target
 class Request:
     """A batch to be made."""
 
-    images: list[ImageRecord]  # B
-    annotations: list[Annotations]  # B
+    images: list[ImageRecord]  # B; without annotations their sizes are not looked at
+    annotations: list[Annotations] | None  # B; None: pictures to predict on, of whatever size
     recipe: Recipe
     seed: int
     epoch: int
@@ -34,15 +34,23 @@ class Request:
 
 def make_batch(request: Request) -> Batch:
     samples, records, bad_images = [], [], []
-    for image, annotations in zip(request.images, request.annotations):
+    for image, annotations in zip(request.images, request.annotations or [None] * len(request.images)):
         try:
-            sample = read_sample(image, annotations, request.remove_difficult)
+            sample = (unannotated(read_image(image.path)) if annotations is None else
+                      read_sample(image, annotations, request.remove_difficult))
         except DetrError as error:
             bad_images.append(str(error))
             continue
+        records.append(replace(image, height=sample.size[0], width=sample.size[1]))
         samples.append(request.recipe(sample, generator(request.seed, request.epoch, image.id)))
-        records.append(image)
     return collate(samples, records, bad_images)
+
+
+def unannotated(pixels: np.ndarray) -> Sample:
+    """A picture [H, W, 3] uint8 of which nothing is known."""
+    nothing = np.zeros(0, np.float32)
+    return Sample(Image.fromarray(pixels), nothing.reshape(0, 4), nothing.astype(np.int64), nothing,
+                  nothing.astype(bool))
 
 
 def read_sample(image: ImageRecord, annotations: Annotations, remove_difficult: bool = False) -> Sample:

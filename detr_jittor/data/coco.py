@@ -5,6 +5,7 @@ N pictures, M objects in all, T objects in one picture.
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import numpy as np
 from detr_jittor.config.small import Contents
 from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
 from detr_jittor.data.columns import Records, is_id, whole
-from detr_jittor.data.faults import DatasetError, Fault, listed
+from detr_jittor.data.content import Content
+from detr_jittor.data.faults import DatasetError, listed
+from detr_jittor.data.listing import Listing
 from detr_jittor.data.records import Annotations, ImageRecord, read_classes, read_images, read_objects
 from detr_jittor.types import Classes
 
@@ -22,7 +25,9 @@ class CocoIndex:
     """A validated dataset.
 
     Attributes:
-        name: of the annotation file, without its suffix.
+        name: of the annotation file, without its suffix, or of the split.
+        file: the user's file or folder that it was read from.
+        found: what the dataset was found to be, in words; empty where nobody has looked.
         classes: the label ↔ category map.
         images: [N] ImageRecord, in the order of the file.
         remarks: what the user should know although it is no fault, one sentence each.
@@ -31,6 +36,7 @@ class CocoIndex:
     def __init__(self, name: str, classes: Classes, images: list[ImageRecord], objects: Annotations,
                  starts: np.ndarray, remarks: list[str]):
         self.name, self.classes, self.images, self.remarks = name, classes, images, remarks
+        self.file, self.found = Path(f"{name}.json"), ""
         self._objects = objects  # [M] all objects, picture by picture
         self._starts = starts  # [N + 1] where the objects of each picture start
 
@@ -50,18 +56,18 @@ class CocoIndex:
     def learned(self) -> np.ndarray:
         """[N] objects of each picture that are trained on: no crowds, and none whose box has no area."""
         rows = ~self._objects.iscrowd & (self._objects.boxes[:, 2:] > 0).all(axis=1)
-        return np.bincount(self._owner[rows], minlength=len(self))
+        return np.bincount(self.owner[rows], minlength=len(self))
 
     def contents(self) -> Contents:
         """What the set holds, for `config.small`."""
         shorts = np.array([min(image.height, image.width) for image in self.images])
         shapes = [max(image.height, image.width) / min(image.height, image.width) for image in self.images]
-        sizes = np.sqrt(self._objects.boxes[:, 2:].prod(axis=1)) / shorts[self._owner]
+        sizes = np.sqrt(self._objects.boxes[:, 2:].prod(axis=1)) / shorts[self.owner]
         return Contents(len(self), int(self.learned.max(initial=0)), max(shapes, default=1.0),
                         int(np.median(shorts)) if len(shorts) else 1, float(np.median(sizes)) if len(sizes) else 1.0)
 
     @property
-    def _owner(self) -> np.ndarray:
+    def owner(self) -> np.ndarray:
         """[M] the place of each object's picture."""
         return np.repeat(np.arange(len(self)), np.diff(self._starts))
 
@@ -92,9 +98,20 @@ class CocoIndex:
 
     def first(self, count: int) -> "CocoIndex":
         """The dataset with its first `count` pictures only, or all of them where there are less."""
-        starts = self._starts[:count + 1]
-        return CocoIndex(self.name, self.classes, self.images[:count], self._objects.rows(slice(0, starts[-1])), starts,
-                         self.remarks)
+        index = copy.copy(self)
+        index.images, index._starts = self.images[:count], self._starts[:count + 1]
+        index._objects = self._objects.rows(slice(0, index._starts[-1]))
+        return index
+
+    def at(self, places: np.ndarray) -> "CocoIndex":
+        """The dataset with the pictures at these places only."""
+        index = copy.copy(self)
+        rows = [np.arange(self._starts[place], self._starts[place + 1]) for place in places]
+        index.images = [self.images[place] for place in places]
+        index._starts = np.cumsum([0, *map(len, rows)])
+        index._objects = self._objects.rows(np.concatenate(rows).astype(np.int64) if rows else np.arange(0))
+        index.remarks = list(self.remarks)
+        return index
 
     def ground_truth(self) -> dict:
         """The dataset as a COCO dict for evaluation.
@@ -106,7 +123,7 @@ class CocoIndex:
             {"id": row + 1, "image_id": self.images[image].id, "category_id": category_of[label], "bbox": box,
              "area": area, "iscrowd": crowd}
             for row, (image, label, box, area, crowd) in enumerate(zip(
-                self._owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
+                self.owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
                 objects.iscrowd.astype(int).tolist()))
         ]
         if objects.segmentations is not None:
@@ -128,8 +145,13 @@ class CocoIndex:
 
         Errors: DatasetError with all faults of the file; DetrError if it cannot be read at all.
         """
+        return CocoIndex.of(lambda: read_content(Path(annotation_file), Path(image_folder)), masks)
+
+    @staticmethod
+    def of(content: Callable[[], Content], masks: bool = False) -> "CocoIndex":
+        """Read a split of any layout, and validate it. Args and errors: as `read`."""
         with garbage_kept():
-            return read_index(Path(annotation_file), Path(image_folder), masks)
+            return checked(content(), masks)
 
 
 def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
@@ -139,24 +161,32 @@ def with_labels(objects: Annotations, label_of: dict[int, int]) -> Annotations:
     return replace(objects, labels=table[objects.labels])
 
 
-def read_index(annotation_file: Path, image_folder: Path, masks: bool) -> CocoIndex:
-    content = read_json(annotation_file)
-    faults: list[Fault] = []
-    remarks: list[str] = []
-    pictures = Records("image", content["images"], faults)
-    categories = Records("category", content["categories"], faults)
-    objects = Records("annotation", content["annotations"], faults)
-    images, place_of = read_images(pictures, image_folder)
+def read_content(annotation_file: Path, image_folder: Path) -> Content:
+    """A COCO file as it stands. Errors: DetrError if it cannot be read."""
+    lists = read_json(annotation_file)
+    return Content(annotation_file.stem, annotation_file, lists["images"], lists["annotations"], lists["categories"],
+                   image_folder, Listing(image_folder))
+
+
+def checked(content: Content, masks: bool) -> CocoIndex:
+    """Errors: DatasetError with all faults."""
+    faults, remarks = content.faults, content.remarks
+    pictures, categories, objects = (
+        Records(kind, records, faults, content.called.get(kind)) for kind, records in
+        (("image", content.images), ("category", content.categories), ("annotation", content.annotations)))
+    images, place_of = read_images(pictures, content.folder, content.around, remarks, content.split, content.paths)
     classes = read_classes(categories, remarks)
     numbers = objects.column("id", is_id, "an integer from 0", reads=whole)
     if twice := [number for number, count in Counter(numbers).items() if count > 1 and number is not None]:
         remarks.append(f"annotation ids occur more than once ({listed(twice)}): they are counted anew")
     owner, columns_of_objects = read_objects(objects, images, place_of, categories, classes, masks, remarks)
-    faults += empty_lists(content)
+    faults += empty_lists(content.images, content.categories)
     if faults:
-        raise DatasetError(str(annotation_file), faults)
+        raise DatasetError(str(content.file), faults)
     for records in (pictures, categories, objects):
         remarks += records.conversions()
     order = np.argsort(owner, kind="stable")[np.count_nonzero(owner < 0):]
     starts = np.searchsorted(owner[order], np.arange(len(images) + 1))
-    return CocoIndex(annotation_file.stem, classes, images, columns_of_objects.rows(order), starts, remarks)
+    index = CocoIndex(content.name, classes, images, columns_of_objects.rows(order), starts, remarks)
+    index.file = content.file
+    return index

@@ -65,6 +65,11 @@ def whole(value) -> int | None:
     return None
 
 
+def meant(value):
+    """A whole number as it is meant, where `whole` can tell; else the value as it stands."""
+    return value if (number := whole(value)) is None else number
+
+
 def number(value) -> float | None:
     """A number that is given as a text."""
     decimal = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?"
@@ -84,8 +89,9 @@ def text(value) -> str | None:
 class Records:
     """The records of one kind ("image", "annotation", "category") and the list into which their faults go."""
 
-    def __init__(self, kind: str, records: list, faults: list[Fault]):
-        self.kind, self.faults = kind, faults
+    def __init__(self, kind: str, records: list, faults: list[Fault], called: list[str] | None = None):
+        """Args: called: how each record is called in messages, where that is not by its id."""
+        self.kind, self.faults, self.called = kind, faults, called
         self.converted: dict[str, int] = {}  # key → values that were read although they are of another type
         self.records = [r if type(r) is dict else {} for r in records]
         for position, record in enumerate(records):
@@ -97,6 +103,8 @@ class Records:
 
     def name(self, position: int) -> str:
         """How a record is called: by its id, or by its place in the file where it has none."""
+        if self.called:
+            return self.called[position]
         number = self.records[position].get("id")
         return f"{self.kind} {number}" if is_category_id(number) else f"{self.kind} no. {position + 1} of the file"
 

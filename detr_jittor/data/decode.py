@@ -97,6 +97,20 @@ def with_pillow(content: bytes) -> tuple[np.ndarray, int]:
         return eight_bits(image), noted(image)
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """[H, W, 3] uint8, upright, of a picture that is open already, as `read_image` reads its file.
+
+    Errors: DetrError if it is damaged, or of a kind that is not read.
+    """
+    try:
+        image.load()
+        pixels, turn = eight_bits(image), noted(image)
+    except Exception as error:  # as in read_image
+        name = getattr(image, "filename", "") or "the picture"
+        raise DetrError(f"{name}: not a readable picture ({reason(error, b'?')}).", MEND) from None
+    return pixels if turn == 1 else turned(pixels, turn)
+
+
 @contextlib.contextmanager
 def opened(file):
     """A file's picture, without warnings about large pictures and odd metadata, which change nothing here."""
@@ -162,6 +176,20 @@ def readable_suffixes() -> set[str]:
     """The suffixes of files that Pillow can open here, in small letters."""
     Image.init()
     return {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN} - STUBS
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of a picture as `read_image` gives it, from the head of its file alone.
+
+    Errors: DetrError naming the file, if it is missing or no picture.
+    """
+    try:
+        with opened(path) as image:
+            width, height = image.size
+            is_turned = image.format != "TIFF" and noted(image) >= 5  # of TIFF, Pillow gives the upright size
+    except Exception as error:  # a damaged file can raise almost anything in its decoder
+        raise DetrError(f"{path}: not a readable picture ({reason(error, b' ')}).", MEND) from None
+    return (width, height) if is_turned else (height, width)
 
 
 def orientation_told(path: str | Path, annotated: tuple[int, int]) -> list[str]:

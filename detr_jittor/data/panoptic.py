@@ -17,8 +17,10 @@ from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_jso
 from detr_jittor.data.coco import CocoIndex, with_labels
 from detr_jittor.data.columns import Records
 from detr_jittor.data.faults import DatasetError
+from detr_jittor.data.listing import Listing
+from detr_jittor.data.locate import check_file
 from detr_jittor.data.masks import run_lengths, segmentation_masks
-from detr_jittor.data.records import Annotations, check_file, read_classes, read_images, read_objects
+from detr_jittor.data.records import Annotations, read_classes, read_images, read_objects
 from detr_jittor.data.segments import LARGEST_ID, Segment
 from detr_jittor.errors import DetrError
 from detr_jittor.types import Classes
@@ -130,7 +132,7 @@ def read_panoptic(layout: Layout, masks: bool) -> PanopticIndex:
     pictures = Records("image", content["images"], faults)
     annotations = OfImage("annotation", content["annotations"], faults)
     categories = Records("category", content["categories"], faults)
-    images, place_of = read_images(pictures, layout.images)
+    images, place_of = read_images(pictures, layout.images, Listing(layout.images), remarks)
     classes = read_panoptic_classes(categories, remarks)
     files = read_files(annotations, pictures, place_of, layout.segments)
     records = OfImage("segment", all_segments(annotations), faults)
@@ -138,7 +140,7 @@ def read_panoptic(layout: Layout, masks: bool) -> PanopticIndex:
     owners = [record.get("image_id") for record in records.records]
     records.unique("id", [None if i is None else (str(owner), i) for owner, i in zip(owners, ids)])
     owner, segments = read_objects(records, images, place_of, categories, classes, False, remarks)
-    faults += empty_lists(content)
+    faults += empty_lists(content["images"], content["categories"])
     if faults:
         raise DatasetError(str(layout.annotations), faults)
     for each in (pictures, categories, annotations, records):

@@ -3,17 +3,21 @@
 N pictures, M objects in all, T objects in one picture.
 """
 
-import os
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from detr_jittor.data import columns
 from detr_jittor.data.columns import Records
+from detr_jittor.data.decode import upright_size
 from detr_jittor.data.faults import Fault, listed
+from detr_jittor.data.listing import Listing
+from detr_jittor.data.locate import located
 from detr_jittor.data.masks import Rectangle, drawable, segmentation_fault
+from detr_jittor.errors import DetrError
 from detr_jittor.types import Classes
 
 ROUNDING = 1.0  # pixels by which a box may reach past its picture before that is worth a remark
@@ -52,40 +56,36 @@ class Annotations:
                            self.difficult[rows], segmentations)
 
 
-def read_images(records: Records, folder: Path) -> tuple[list[ImageRecord], dict[int, int]]:
-    """The pictures and {image id: place in the list}."""
+def read_images(records: Records, folder: Path, around: Listing, remarks: list[str], split: str = "",
+                paths: list[str] | None = None) -> tuple[list[ImageRecord], dict[int, int]]:
+    """The pictures and {image id: place in the list}.
+
+    Args:
+        paths: of the pictures, where they are known; else the names are looked for, see `located`.
+    """
     ids = records.column("id", columns.is_id, "an integer from 0", reads=columns.whole)
     records.unique("id", ids)
     names = records.column("file_name", columns.is_text, "the name of a file, in Unicode")
+    paths = located(records, names, str(folder), around, remarks, split) if paths is None else paths
+    take_sizes(records, names, paths, remarks)
     heights, widths = (records.column(key, columns.is_side, "a whole number of pixels from 1", reads=columns.whole)
                        for key in ("height", "width"))
-    listings: dict[str, frozenset[str]] = {}
-    for position, name in enumerate(names):
-        if name is not None:
-            check_file(records, position, name, str(folder), listings)
-    images = [ImageRecord(i, os.path.join(folder, n or ""), h, w) for i, n, h, w in zip(ids, names, heights, widths)]
+    images = [ImageRecord(i, p, h, w) for i, p, h, w in zip(ids, paths, heights, widths)]
     return images, {i: place for place, i in enumerate(ids) if i is not None}
 
 
-def check_file(records: Records, position: int, name: str, folder: str, listings: dict) -> None:
-    """Note a picture that is outside the folder or missing. Every folder is listed once, no file is looked at.
-
-    A link within the folder may lead anywhere: its owner placed it there, the annotation file cannot.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        records.fault(position, "file_name leads out of the image folder", "Give it relative to that folder.",
-                      columns.shortened(name))
-        return
-    parent = os.path.join(folder, os.path.dirname(name))
-    if parent not in listings:
-        try:
-            listings[parent] = frozenset(os.listdir(parent))
-        except (OSError, ValueError):  # ValueError: a null character in the name
-            listings[parent] = frozenset()
-    if path.name not in listings[parent]:
-        records.fault(position, f"no such file in {folder}", "Add the picture or remove its record.",
-                      columns.shortened(name))
+def take_sizes(records: Records, names: list[str | None], paths: list[str], remarks: list[str]) -> None:
+    """Give the records without a size that of their picture, where it can be read."""
+    without = [row for row, record in enumerate(records.records) if names[row] is not None and
+               (record.get("height") is None or record.get("width") is None)]
+    taken = 0
+    for row in without:
+        with contextlib.suppress(DetrError):  # the record keeps its fault: it has no height and no width
+            height, width = upright_size(paths[row])
+            records.records[row].update(height=height, width=width)
+            taken += 1
+    if taken:
+        remarks.append(f"{taken} {records.kind}s have no width and height: those of the pictures are taken")
 
 
 def read_classes(records: Records, remarks: list[str]) -> Classes:

@@ -1,37 +1,73 @@
 """The training and the validation split of the dataset that the options name, in whichever layout it has."""
 
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.divide import divided
 from detr_jittor.data.faults import listed
+from detr_jittor.data.layouts.find import find_layout
+from detr_jittor.data.layouts.layout import WHOLE, Layout
 from detr_jittor.data.masks import Rectangle
 from detr_jittor.data.panoptic import open_panoptic
 from detr_jittor.errors import DetrError
 
+# What serves for a split, the best first; of what serves for training the validation split is cut where there is none.
+SERVES = {"train": ("train", "trainval", WHOLE), "val": ("val", "test")}
+
+
+def each_split(data: DataConfig, masks: bool = False) -> Iterator[tuple[str, CocoIndex | DetrError]]:
+    """(split, index or the error that it ends in) of training and validation, whatever becomes of the other."""
+    try:
+        layout = find_layout(data)
+    except DetrError as error:
+        yield "train", error
+        return
+    there: dict[str, CocoIndex | DetrError] = {}
+    for split in ("train", "val"):
+        if split not in there:
+            try:
+                there |= opened(layout, split, data.crowds, masks)
+            except DetrError as error:
+                there[split] = error
+                if is_cut(layout):  # both splits come from the same files, and are told once
+                    break
+    yield from there.items()
+
+
+def is_cut(layout: Layout) -> bool:
+    """Whether the validation split is cut out of the training split."""
+    return not any(name in layout.parts for name in SERVES["val"])
+
 
 def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
-    """The "train" or "val" split of the dataset that the options name, in COCO's layout or its panoptic one.
+    """The "train" or "val" split of the dataset that the options name.
 
     Errors: DatasetError with all faults; DetrError if a file or folder is missing.
     """
     if data.dataset_file == "coco_panoptic":
         return open_panoptic(data, split, masks)
-    if not data.coco_path:
-        raise DetrError("no dataset is given.", "Pass --coco_path FOLDER.")
-    root = Path(data.coco_path)
-    file, folder = root / "annotations" / f"instances_{split}2017.json", root / f"{split}2017"
-    layout = f"--coco_path takes a folder with annotations/{file.name} and {folder.name}/."
-    if not root.is_dir():
-        raise DetrError(f"{root}: no such folder.", layout)
-    if not file.is_file():
-        raise DetrError(f"{file}: no such file.", layout)
-    if not folder.is_dir():
-        raise DetrError(f"{folder}: no such folder.", layout)
-    return with_crowds(CocoIndex.read(file, folder, masks), data.crowds)
+    return opened(find_layout(data), split, data.crowds, masks)[split]
+
+
+def opened(layout: Layout, split: str, crowds: str, masks: bool) -> dict[str, CocoIndex]:
+    """{split: index} of one split, and of both where the validation split is cut out of the training split."""
+    source = next((name for name in SERVES[split] if name in layout.parts), None)
+    if source is None and split == "train":
+        raise DetrError(f"{layout.root}: {layout.kind}: has no training split, only {listed(list(layout.parts))}.",
+                        "Add one, or name it with --train_json.")
+    if cut := is_cut(layout):
+        source = next(name for name in SERVES["train"] if name in layout.parts)
+    index = with_crowds(CocoIndex.of(layout.parts[source], masks), crowds)
+    index.found = f"{layout.root}: {layout.kind}"
+    if split == "train" or cut:
+        index.remarks = [*layout.remarks, *index.remarks]
+    if source == "test":
+        index.remarks.append("there is no validation split: the test split serves as one")
+    return dict(zip(("train", "val"), divided(index))) if cut else {split: index}
 
 
 def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
@@ -50,8 +86,27 @@ def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
 
 def open_splits(data: DataConfig, masks: bool = False) -> tuple[CocoIndex, CocoIndex]:
     """Both splits, the validation one with the labels of the training one. Errors: as `open_split` and `alike`."""
-    train, val = (open_split(data, split, masks) for split in ("train", "val"))
-    return train, alike(train, val)
+    if data.dataset_file == "coco_panoptic":
+        splits = {split: open_panoptic(data, split, masks) for split in ("train", "val")}
+    else:
+        layout = find_layout(data)
+        splits = opened(layout, "train", data.crowds, masks)
+        if "val" not in splits:
+            splits |= opened(layout, "val", data.crowds, masks)
+    return splits["train"], alike(splits["train"], splits["val"])
+
+
+def open_all(data: DataConfig, masks: bool = False) -> dict[str, CocoIndex]:
+    """{"train", "val", "test": index} of what there is, with the labels of the first. Errors: as `open_splits`."""
+    layout = find_layout(data)
+    splits: dict[str, CocoIndex] = {}
+    for split in ("train", "val"):
+        if split not in splits and any(name in layout.parts for name in SERVES[split]):
+            splits |= opened(layout, split, data.crowds, masks)
+    if "test" in layout.parts and "val" in layout.parts:
+        splits["test"] = CocoIndex.of(layout.parts["test"], masks)
+    first = next(iter(splits.values()))
+    return {split: index if index is first else alike(first, index) for split, index in splits.items()}
 
 
 def alike(train: CocoIndex, val: CocoIndex) -> CocoIndex:

@@ -1,4 +1,4 @@
-"""What a run says of itself: log.txt and eval_summary.txt, TensorBoard, the progress bar, a line an epoch, curves."""
+"""What a run says of itself: log.txt and eval_summary.txt, trackers, the progress bar, a line an epoch, curves."""
 
 import math
 import sys
@@ -24,10 +24,14 @@ class Reporting:
         self.weights = loss_weights(config)
         self.log: RunLog | None = None
 
-    def open(self) -> None:
-        """Continue the folder's logs at the run's place, and write its settings."""
+    def open(self, goes_on: bool = False) -> None:
+        """Continue the folder's logs at the run's place, and write its settings.
+
+        Args:
+            goes_on: whether the run's earlier logs are in the folder.
+        """
         if self.folder:
-            self.log = RunLog(self.folder, self.place.epoch + 1)
+            self.log = RunLog(self.folder, self.place.epoch + 1, self.config.run.trackers, self.config.flat(), goes_on)
             write_whole(self.folder / "config.json", self.config.to_json())
 
     def close(self) -> None:

@@ -205,9 +205,10 @@ def begun(job: Job, start: Start, folder: RunFolder | None, data: tuple[CocoInde
     if place.is_at_the_end:
         print(f"Nothing left to train: {place.epoch + 1} epochs and {place.step} steps are done.")
     else:
-        if folder and not (going_on and folder.holds(start.file)) and (earlier := folder.set_aside()):
+        here = bool(folder) and going_on and folder.holds(start.file)
+        if folder and not here and (earlier := folder.set_aside()):
             print(f"What an earlier run left in {folder.path} is in {earlier} now.")
-        reporting.open()
+        reporting.open(goes_on=here)
         print(expectation(config, len(train_data), len(loader), trained=start.mode != NOTHING))
     saving = Saving(folder, job.twin, place, train_data.classes)
     return Run(job, place, train_data, loader, evaluated, saving, reporting,

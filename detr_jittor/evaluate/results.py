@@ -51,6 +51,9 @@ class Results:
         return "\n\n".join("\n".join([title] * bool(title) + [part.table(), "", part.class_table()])
                            for title, part in parts.items() if part)
 
+    def __str__(self) -> str:
+        return self.tables()
+
     def to_json(self) -> dict:
         """What eval.json holds: the box numbers, and under "segm" and "panoptic" the others."""
         others = {"segm": self.segm, "panoptic": self.panoptic}

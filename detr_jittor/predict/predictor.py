@@ -1,24 +1,27 @@
-"""A trained model that finds objects or segments in single pictures. N detections."""
+"""A trained model that finds objects or segments in pictures. N detections."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from detr_jittor.checkpoint.architecture import classes_of, difference, num_classes, settings_of
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.check import check_sizes
 from detr_jittor.config.options import Config, read_config
-from detr_jittor.data.batch import collate
+from detr_jittor.data.batch import collate, unannotated
 from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import ImageRecord
-from detr_jittor.data.transforms import Sample
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import THRESHOLD, Segmentation, panoptic
 from detr_jittor.frameworks.load import load_twin
 from detr_jittor.twin.seeding import generator
 from detr_jittor.types import Batch, Classes, Detections, Look, Outputs, State
+
+# A framework computes for one at a time: both have switches that hold for the whole process, such as that no gradients
+# are wanted. Also held by whoever trains or evaluates in a process that predicts.
+COMPUTING = threading.RLock()
 
 
 class Predictor:
@@ -47,30 +50,41 @@ class Predictor:
         self.threshold = THRESHOLD if self.is_panoptic else each
         self.recipe = Recipe("none", config.data.min_size, config.data.max_size)
 
-    def detect(self, pixels: np.ndarray, threshold: float | None = None) -> Detections:
-        """What is found in one picture with at least this score, in its own pixels.
+    def find(self, batch: Batch, threshold: float | None = None) -> list[Detections] | list[Segmentation]:
+        """What is found in each picture of a batch: segments with a panoptic model, else objects.
 
-        Labels that stand for no category are left out, as COCO's evaluation does.
+        Labels that stand for no category are left out, as COCO's evaluation does. Any number of threads may ask at
+        the same time; one after the other is served.
+
+        Args:
+            threshold: the smallest score of what is found (of segments: the largest that is left out); None: the usual.
+        """
+        with COMPUTING:
+            outputs = self.twin.predict(batch)
+        return self.segments(outputs, batch, threshold) if self.is_panoptic else self.objects(outputs, batch, threshold)
+
+    def detect(self, pixels: np.ndarray, threshold: float | None = None) -> Detections:
+        """The objects in one picture with at least this score, in its own pixels, also with a panoptic model.
 
         Args:
             pixels: [H, W, 3] uint8.
         """
-        batch = batch_of(pixels, self.recipe)
-        return self.detected(self.twin.predict(batch), batch, threshold)
+        batch = batch_of([pixels], self.recipe)
+        with COMPUTING:
+            outputs = self.twin.predict(batch)
+        return self.objects(outputs, batch, threshold)[0]
 
-    def detected(self, outputs: Outputs, batch: Batch, threshold: float | None) -> Detections:
-        """What `detect` says, from the outputs for its picture."""
-        (found,) = detections(outputs, batch.targets, self.threshold if threshold is None else threshold)
-        rows = np.isin(found.labels, self.classes.labels)  # [N]
-        masks = None if found.masks is None else found.masks[rows]
-        return Detections(found.image_id, found.scores[rows], found.labels[rows], found.boxes[rows], masks,
-                          found.queries[rows])
+    def objects(self, outputs: Outputs, batch: Batch, threshold: float | None) -> list[Detections]:
+        """The objects in each picture, from the outputs for its batch."""
+        found = detections(outputs, batch.targets, self.threshold if threshold is None else threshold)
+        return [of_picture.rows(np.isin(of_picture.labels, self.classes.labels)) for of_picture in found]
 
     def look(self, pixels: np.ndarray, threshold: float | None = None) -> Look:
         """What `detect` finds, and where the model looks in the picture."""
-        batch = batch_of(pixels, self.recipe)
-        outputs, attention = self.twin.attend(batch)
-        found, (height, width) = self.detected(outputs, batch, threshold), batch.targets[0].size
+        batch = batch_of([pixels], self.recipe)
+        with COMPUTING:
+            outputs, attention = self.twin.attend(batch)
+        (found,), (height, width) = self.objects(outputs, batch, threshold), batch.targets[0].size
         encoder = None if attention.encoder is None else attention.encoder[0]
         return Look(found, attention.decoder[0, found.queries], encoder,
                     (height / attention.stride, width / attention.stride))
@@ -81,9 +95,14 @@ class Predictor:
         Args:
             pixels: [H, W, 3] uint8.
         """
-        batch = batch_of(pixels, self.recipe)
-        threshold = self.threshold if threshold is None else threshold
-        return panoptic(self.twin.predict(batch), batch.targets, self.classes, threshold)[0]
+        batch = batch_of([pixels], self.recipe)
+        with COMPUTING:
+            outputs = self.twin.predict(batch)
+        return self.segments(outputs, batch, threshold)[0]
+
+    def segments(self, outputs: Outputs, batch: Batch, threshold: float | None) -> list[Segmentation]:
+        """The segments of each picture, from the outputs for its batch."""
+        return panoptic(outputs, batch.targets, self.classes, self.threshold if threshold is None else threshold)
 
 
 def settings(checkpoint: Checkpoint, origin: str | Path, file: str | None) -> Config:
@@ -102,10 +121,8 @@ def unnamed_classes(num_classes: int) -> Classes:
     return Classes.of_categories([{"id": label, "name": f"class {label}"} for label in range(num_classes)])
 
 
-def batch_of(pixels: np.ndarray, recipe: Recipe) -> Batch:
-    """One picture without annotations, scaled and normalised, as a batch of one."""
-    height, width = pixels.shape[:2]
-    nothing = np.zeros(0, np.float32)
-    sample = Sample(Image.fromarray(pixels), nothing.reshape(0, 4), nothing.astype(np.int64), nothing,
-                    nothing.astype(bool))
-    return collate([recipe(sample, generator(0))], [ImageRecord(0, "", height, width)], [])
+def batch_of(pictures: list[np.ndarray], recipe: Recipe) -> Batch:
+    """Pictures [H, W, 3] uint8 without annotations, scaled and normalised; their numbers count from 0."""
+    samples = [recipe(unannotated(pixels), generator(0)) for pixels in pictures]
+    records = [ImageRecord(number, "", *pixels.shape[:2]) for number, pixels in enumerate(pictures)]
+    return collate(samples, records, [])

@@ -1,10 +1,12 @@
-"""How a run shows that it goes on: a bar in a terminal, a few lines elsewhere."""
+"""How a run shows that it goes on: a bar in a terminal or a notebook, a few lines elsewhere."""
 
 import resource
 import sys
 import time
 
 from tqdm import tqdm
+
+from detr_jittor.report.notebook import in_notebook
 
 SECONDS_BETWEEN = 30  # from line to line where stderr is no terminal
 
@@ -23,8 +25,8 @@ class Progress:
         self.quiet = quiet
         self.shown = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty() and not quiet:
-            self.bar = tqdm(total=total, initial=done, desc=title, dynamic_ncols=True,
+        if (sys.stderr.isatty() or in_notebook()) and not quiet:
+            self.bar = tqdm(total=total, initial=done, desc=title, dynamic_ncols=sys.stderr.isatty(),
                             bar_format="{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {postfix}")
 
     def update(self, values: dict[str, str]) -> None:

@@ -31,9 +31,11 @@ ADDED = {
     "framework": "jittor", "backbone_weights": "auto", "backbone_norm": "auto", "backbone_stages": 4,
     "num_classes": None, "warmup_steps": 0, "max_steps": None, "min_size": 800, "max_size": 1333,
     "augmentation": "full", "max_bad_images": 10, "save_every_steps": 0, "eval_every": 1, "eval_train": 0,
-    "dropout_masks": "native", "precision": "float32", "plain": False, "weights": "", "lr_schedule": "step",
+    "dropout_masks": "native", "precision": "float32", "plain": False, "track": "tensorboard",
+    "weights": "", "lr_schedule": "step",
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore", "threads": 0,
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
+    "train_json": None, "val_json": None, "train_images": None, "val_images": None,
     "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
 }
 
@@ -120,6 +122,9 @@ def test_a_checkpoint_describes_its_own_model(tmp_path):
     assert (start.mode, start.file) == (RESUME, file)
     assert config == trained.replace(resume=file, eval=True, batch_size=4, epochs=9, output_dir="", framework="jittor",
                                      max_steps=None, num_workers=2)
+    store.save(file, Checkpoint(State({"w": np.zeros(1, np.float32)}, {}), config=trained.replace(train_json="a.json")))
+    assert config_and_start(parsed("--resume", file))[0].data.train_json == "a.json"
+    assert config_and_start(parsed("--resume", file, "--data", "other"))[0].data.train_json is None
     (tmp_path / "c.json").write_text("{}")
     assert config_and_start(parsed("--resume", file, "--config", str(tmp_path / "c.json")))[0] == \
         Config().replace(resume=file)
@@ -161,6 +166,8 @@ SENSELESS = [
     ("--save_every_steps 5", "no folder to write"), ("--save_every_steps -5", "negative"),
     ("--start_epoch 300", "start_epoch 300 is not in 0 … 299"), ("--start_epoch -1", "start_epoch -1"),
     ("--epochs 3 --start_epoch 3", "not in 0 … 2"), ("--frozen_weights x.pth", "needs --masks"),
+    ("--track wandb,comet --output_dir x", "'comet', which is no tracker"), ("--track wandb", "without a folder"),
+    ("--track= --output_dir x", "'', which is no tracker"),
     ("--world_size 0", "less than 1"), ("--max_bad_images -1", "negative"),
     ("--backbone vgg16", "invalid choice"), ("--batch_size two", "invalid int value"), ("--epochs 1.5", "invalid int"),
     ("--no_such_option", "unrecognized arguments"), ("--batch 4", "unrecognized arguments"),

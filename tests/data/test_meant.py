@@ -79,7 +79,7 @@ def test_numbers(value, meant):
 
 
 @pytest.mark.parametrize("key, value, shown", [
-    ("width", "64 px", '("64 px")'), ("width", 4.5, "(4.5)"), ("width", None, "(null)"), ("height", True, "(true)"),
+    ("width", "64 px", '("64 px")'), ("width", 4.5, "(4.5)"), ("id", None, "(null)"), ("height", True, "(true)"),
     ("id", "7b", '("7b")'), ("id", "猫", '("猫")')])
 def test_messages_quote_a_value_as_it_stands(dataset, key, value, shown):
     content = dataset.copy()

@@ -141,7 +141,7 @@ def crowded(data: dict) -> None:
     data["annotations"] += [{**first, "id": 1000 + i} for i in range(100)]
 
 
-REQUIRED = {"images": ("id", "file_name", "height", "width"), "annotations": ("id", "image_id", "category_id", "bbox"),
+REQUIRED = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id", "bbox"),
             "categories": ("id", "name")}
 WRONG = {"images": {"id": [1], "file_name": 5, "height": "32 px", "width": 4.5},
          "annotations": {"id": None, "image_id": {}, "category_id": True, "bbox": "1 2 3 4", "area": [], "iscrowd": 7},
@@ -156,6 +156,8 @@ ANNOTATIONS = {
        for kind in REQUIRED},
     **{f"{kind} without {key}": Case(without(kind, key), "refused", f"has no {key}")
        for kind, keys in REQUIRED.items() for key in keys},
+    **{f"images without {key}": Case(without("images", key), "read", "have no width and height")
+       for key in ("height", "width")},
     "annotations without area": Case(without("annotations", "area"), "read", "have no area"),
     "annotations without iscrowd": Case(without("annotations", "iscrowd"), "read", "have no iscrowd"),
     **{f"{kind}: {key} of a wrong type": Case(with_value(kind, key, value), "refused", f"{key} is not")
@@ -200,7 +202,15 @@ ANNOTATIONS = {
     "no annotations": Case(lambda data: data["annotations"].clear(), "refused", "nothing to train on: it has no obj"),
     "no images": Case(lambda data: [data[kind].clear() for kind in ("images", "annotations")] and None, "refused",
                       "images: the list is empty"),
-    "file_name with ..": Case(with_value("images", "file_name", "../train2017/3.png"), "refused", "leads out of"),
+    "file_name with ..": Case(with_value("images", "file_name", "../nowhere.png"), "refused", "leads out of"),
+    "file_name with slashes of Windows": Case(with_value("images", "file_name", "images\\3.png"), "read",
+                                              "under another form of their name"),
+    "file_name with a folder too much": Case(with_value("images", "file_name", "train2017/3.png"), "read",
+                                             "under another form of their name"),
+    "file_name in capitals": Case(with_value("images", "file_name", "3.PNG"), "read",
+                                  "under another form of their name"),
+    "file_name that is the address of a picture": Case(
+        with_value("images", "file_name", "https://host/a/3.png?token=1"), "read", "under another form of their name"),
     "absolute file_name": Case(with_value("images", "file_name", "/etc/passwd"), "refused", "leads out of"),
     "file_name of nothing": Case(with_value("images", "file_name", "nowhere.jpg"), "refused", "no such file"),
 }
@@ -236,7 +246,7 @@ def record(data: dict, kind: str) -> dict:
     return data["annotations"][2]["segments_info"][0] if kind == "segments" else data[kind][2]
 
 
-PANOPTIC_REQUIRED = {"images": ("id", "file_name", "height", "width"),
+PANOPTIC_REQUIRED = {"images": ("id", "file_name"),
                      "annotations": ("image_id", "file_name", "segments_info"),
                      "segments": ("id", "category_id", "bbox"), "categories": ("id", "name", "isthing")}
 PANOPTIC_WRONG = {"images": {"id": [1], "file_name": 5, "height": "32 px", "width": 4.5},
@@ -273,6 +283,8 @@ PANOPTIC = {  # annotation files; those of the segments in PNG are below
     **{f"{kind} without {key}": Case(lambda data, kind=kind, key=key: record(data, kind).__delitem__(key), "refused",
                                      f"has no {key}")
        for kind, keys in PANOPTIC_REQUIRED.items() for key in keys},
+    **{f"images without {key}": Case(without("images", key), "read", "have no width and height")
+       for key in ("height", "width")},
     "segments without area": Case(lambda data: record(data, "segments").__delitem__("area"), "read", "have no area"),
     "segments without iscrowd": Case(lambda data: record(data, "segments").__delitem__("iscrowd"), "read",
                                      "have no iscrowd"),

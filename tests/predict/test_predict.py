@@ -22,10 +22,11 @@ CONFIG = Config().replace(backbone="resnet18", backbone_stages=3, backbone_norm=
 def checkpoint(config=CONFIG, classes=CLASSES) -> Checkpoint:
     """A model whose queries all say: a dog with p = .88, in the middle, half as wide and a quarter as high."""
     weights = load_twin("pytorch")(config, CLASSES.num_classes).state().model
-    weights["class_embed.weight"][:] = 0
-    weights["class_embed.bias"][:] = [0, 0, 0, 2, 0, 0, 0, 5, 2]  # labels 0 … 7 and "no object"
-    weights["bbox_embed.layers.2.weight"][:] = 0
-    weights["bbox_embed.layers.2.bias"][:] = [0, 0, 0, -np.log(3)]  # sigmoid: .5, .5, .5, .25
+    detr = "detr." if config.model.masks else ""
+    weights[f"{detr}class_embed.weight"][:] = 0
+    weights[f"{detr}class_embed.bias"][:] = [0, 0, 0, 2, 0, 0, 0, 5, 2]  # labels 0 … 7 and "no object"
+    weights[f"{detr}bbox_embed.layers.2.weight"][:] = 0
+    weights[f"{detr}bbox_embed.layers.2.bias"][:] = [0, 0, 0, -np.log(3)]  # sigmoid: .5, .5, .5, .25
     return Checkpoint(State(weights, {}), config=config, classes=classes)
 
 
