@@ -8,7 +8,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from detr_jittor import __version__
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.checkpoint.keymap_transformers import to_transformers
@@ -105,7 +104,7 @@ def readme(checkpoint: Checkpoint, config: Config, classes: Classes, title: str,
     with_transformers = ["", "```python", "from transformers import AutoImageProcessor, DetrForObjectDetection",
                          'model = DetrForObjectDetection.from_pretrained("FOLDER")', "```"] if theirs else []
     return "\n".join([
-        *head, f"# {title}", "", f"A DETR (arXiv 2005.12872), written by DETR-Jittor {__version__}.", "",
+        *head, f"# {title}", "", "A DETR (arXiv 2005.12872), written by DETR-Jittor.", "",
         "| what | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in known.items()), "",
         f"Classes: {names}.", "", "## Use", "", "```bash",
         "detr-jittor predict --weights FOLDER --output_dir found picture.jpg", "```", "", "```python",
