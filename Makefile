@@ -24,16 +24,19 @@ JITTOR := "$(VENV)/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 1
 # The first import compiles Jittor's core; that belongs to the installation, and so does knowing that it works here.
 CHECK := echo "Compiling Jittor's core, about three minutes, and checking this machine."; "$(VENV)/bin/detr-jittor" doctor
 
+# Two at once, each with the tests of whole files: much of a test is one thread that starts, reads or compiles.
+WORKERS := -n 2 --dist loadfile
+
 demo: install
 	@"$(VENV)/bin/detr-jittor" demo
 
 test: install-test
 	@"$(VENV)/bin/ruff" check .
-	@"$(VENV)/bin/python" -m pytest
+	@"$(VENV)/bin/python" -m pytest $(WORKERS)
 
 quick: install-test
 	@"$(VENV)/bin/ruff" check .
-	@"$(VENV)/bin/python" -m pytest -m "not slow"
+	@"$(VENV)/bin/python" -m pytest $(WORKERS) -m "not slow"
 
 install: $(VENV)/installed
 install-test: $(VENV)/installed-test

@@ -62,6 +62,11 @@ class Reporting:
             "memory": f"{peak_memory():.0f} MB",
         }
 
+    @property
+    def mean_loss(self) -> float:
+        """Of the epoch so far."""
+        return self.place.averages.entries().get("loss", math.nan)
+
     def epoch(self, results: Results | None, measured: dict) -> None:
         """Log an epoch and say it in a line.
 

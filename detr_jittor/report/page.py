@@ -22,6 +22,8 @@ th { background: #eef1f4; font-weight: 600 } th:first-child, td:first-child, .te
 img { width: 100%; background: #fff; border: 1px solid #dfe3e8; border-radius: 8px; margin: 8px 0 }
 pre { background: #1c2128; color: #e6e9ee; padding: 12px 16px; border-radius: 8px; white-space: pre-wrap;
   overflow-wrap: anywhere; font-size: 13px }
+.legend { max-width: none } .legend span { display: inline-block; margin-right: 14px; white-space: nowrap }
+.legend i { display: inline-block; width: 12px; height: 12px; border: 1px solid #1c2128; margin-right: 5px }
 summary { cursor: pointer; margin: 10px 0 } code { font-size: 13px }
 @media print { body { background: #fff } }
 """
@@ -83,8 +85,19 @@ def cards(figures: list[tuple[str, str]]) -> str:
 
 def picture(path: str | Path, description: str) -> str:
     """A PNG file, embedded."""
-    content = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    return f'<img alt="{escape(description)}" src="data:image/png;base64,{content}">'
+    return embedded(Path(path).read_bytes(), "png", description)
+
+
+def embedded(content: bytes, kind: str, description: str) -> str:
+    """A picture. Args: content: of its file; kind: "png" or "jpeg"."""
+    code = base64.b64encode(content).decode("ascii")
+    return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{code}">'
+
+
+def legend(entries: list[tuple[str, str]]) -> str:
+    """Colours and what they stand for. Args: (colour as #RRGGBB, name)."""
+    return '<p class="legend">' + " ".join(
+        f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for colour, name in entries) + "</p>"
 
 
 def preformatted(text: str) -> str:

@@ -14,8 +14,9 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import save
 from detr_jittor.data.batch import collate
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import ImageRecord
-from detr_jittor.data.transforms import Recipe, Sample
+from detr_jittor.data.transforms import Sample
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.predict import export
 from detr_jittor.predict.predictor import Predictor
