@@ -17,6 +17,7 @@ from detr_jittor.engine.job import Job, agreement, join, take_folder
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import Start, find_start, resolve, tell_start
 from detr_jittor.errors import SharedError
+from detr_jittor.evaluate.mistakes_page import write_mistakes
 from detr_jittor.evaluate.results import Evaluator, Results
 from detr_jittor.report.progress import Progress
 from detr_jittor.twin.loss_terms import loss_weights
@@ -53,6 +54,9 @@ def evaluate(config: Config, start: Start | None = None) -> Results | None:
         loader = stack.enter_context(contextlib.closing(job.loader(data, train=False)))
         results, _ = evaluate_split(job, data, loader)
         job.agreement.bad_images.tell()
+        if results and results.mistakes:
+            page = write_mistakes(Path(config.run.output_dir), results, data)
+            print(f"What went wrong is shown in {page}.")
     return results if processes.rank == 0 else None
 
 
@@ -66,8 +70,8 @@ def evaluate_split(job: Job, data: CocoIndex, loader: Loader) -> tuple[Results |
     config, stop, bad_images = job.config, job.agreement.stop, job.agreement.bad_images
     writes = config.run.output_dir and job.processes.rank == 0
     folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
-    weights, averages, evaluator = loss_weights(config), Averages(), Evaluator(data, config.model.masks, folder)
-    collapse = Collapse()
+    weights, averages, collapse = loss_weights(config), Averages(), Collapse()
+    evaluator = Evaluator(data, config.model.masks, folder, mistakes=bool(writes))
     progress = Progress("evaluation", len(loader), quiet=job.processes.rank > 0)
     with job.twin.averaged(), contextlib.closing(progress):
         for batch in loader.epoch():

@@ -78,6 +78,7 @@ def epochs(run: Run) -> int:
                     if all_have_pictures:
                         saving.before_step()
                         one_step(run, batch)
+                        reporting.batch(batch, run.data.classes)
                     place.after_step(waited, waited + time.monotonic() - began)
                     progress.update(reporting.shown())
                     if place.saving_is_due:
@@ -91,7 +92,9 @@ def epochs(run: Run) -> int:
             results, measured = evaluation(run) if due and not agreed.stopped else (None, {})
             if agreed.stopped:
                 return agreed.stopped
-            best = results is not None and place.after_evaluation(results)
+            reporting.draw_batches(run.data.classes)  # where the epoch was short
+            if best := results is not None and place.after_evaluation(results):
+                reporting.draw_best(results, run.evaluated["test"][0])
             reporting.epoch(results, measured)
             place.after_epoch()
             saving.save()
@@ -146,6 +149,7 @@ def ended(run: Run) -> int:
     if run.saving.unsaved:
         raise run.saving.unsaved
     run.reporting.draw_curves()
+    run.reporting.draw_mistakes()
     return 0
 
 
