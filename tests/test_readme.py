@@ -24,7 +24,7 @@ PAGES = [*ENGLISH, ROOT / "CONTRIBUTING.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
 MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
-INSTALLS = ("make ", "pip ", "sudo apt ", "source ")  # run by CI and by whoever starts
+INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
         "torchrun")
@@ -141,7 +141,8 @@ def adapted(command: str, place: Path) -> list[str]:
 def run(words: list[str], place: Path) -> str:
     """In `place`, with the small model in place of the published one."""
     done = subprocess.run(words, cwd=place, capture_output=True, text=True, timeout=900,
-                          env={**os.environ, "PYTHONPATH": str(ROOT),
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline",
+                               "SWANLAB_MODE": "offline",
                                "DETR_WEIGHTS": str(place / "trained" / "checkpoint.pkl")})
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout + done.stderr

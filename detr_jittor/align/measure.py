@@ -51,13 +51,14 @@ def exact(name: str, jittor, pytorch, note: str = "") -> Item:
 
 
 def compare(name: str, jittor, pytorch, truth, scale: float | None = None, floor: float = 0.0,
-            pytorch_truth=None) -> Item:
+            pytorch_truth=None, ceiling: float | None = None) -> Item:
     """Hold two float32 results against the float64 one.
 
     Args:
         scale: what errors are relative to, if not the root mean square of the truth.
         floor: an absolute error that storage in float32 alone can cause; no more than this passes.
         pytorch_truth: what PyTorch's result is held against, if not the same.
+        ceiling: of PyTorch's error, if not that of float32.
 
     The verdict: Jittor's errors, root mean square and worst, are each at most `factor` times PyTorch's own or under
     the float32 floor. NaN passes nothing. Arrays of whole numbers or booleans must be equal.
@@ -72,7 +73,8 @@ def compare(name: str, jittor, pytorch, truth, scale: float | None = None, floor
     scale = root_mean_square(truth) if scale is None else scale
     ours = error_of(jittor, truth, scale)
     theirs = error_of(pytorch, truth if pytorch_truth is None else np.asarray(pytorch_truth, np.float64), scale)
-    note = "PyTorch itself is too far from float64" if not theirs.rms <= tolerance("ceiling") else ""
+    ceiling = tolerance("ceiling") if ceiling is None else ceiling
+    note = "PyTorch itself is too far from float64" if not theirs.rms <= ceiling else ""
     passed = not note and (ours.max <= floor or (within(ours.rms, theirs.rms, "floor") and within(
         ours.worst, theirs.worst, "floor of the worst element")))
     ratio = ours.rms / theirs.rms if theirs.rms > 0 else (np.inf if ours.rms > 0 else None)

@@ -64,11 +64,16 @@ class Trial:
         """The seed of the dropout masks of a single step."""
         return seeding.step_seed(self.config.run.seed, 0)
 
-    def start(self, name: str, fault: Fault | None = None) -> None:
-        """Start a twin. With a fault, the faulty one takes the place of the sound one and what that one said."""
+    def start(self, name: str, fault: Fault | None = None, role: Role | None = None) -> None:
+        """Start a twin. With a fault, the faulty one takes the place of the sound one and what that one said.
+
+        Args:
+            role: of a twin that is none of `ROLES`.
+        """
         self.stop(name)
         self.kept = {key: answer for key, answer in self.kept.items() if key[0] != name}
-        self.witnesses[name] = Witness(replace(ROLES[name], fault=fault), self.config, self.config.model.num_classes)
+        role = replace(role or ROLES[name], fault=fault)
+        self.witnesses[name] = Witness(role, self.config, self.config.model.num_classes)
         self.empty.add(name)
 
     def stop(self, name: str) -> None:

@@ -21,6 +21,7 @@ class Role:
     framework: str  # "jittor" or "pytorch"
     double: bool = False  # in float64
     threads: int | None = None  # None: as many as the framework takes by itself
+    precision: str = "float32"  # of --precision
     fault: Fault | None = None  # planted before anything is imported
 
 
@@ -29,6 +30,7 @@ class Witness(Worker):
 
     def __init__(self, role: Role, config: Config, num_classes: int):
         threads = {"OMP_NUM_THREADS": str(role.threads)} if role.threads else {}
+        config = config.replace(precision=role.precision)
         super().__init__(role.name, Answers, role, config, num_classes, environment=threads)
 
 

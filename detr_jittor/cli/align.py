@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 from detr_jittor.align import report, selftest
+from detr_jittor.align.conditions import CONDITIONS
 from detr_jittor.align.run import run_stages
 from detr_jittor.align.stage import Stage
+from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import AlignPlan, Trial
 from detr_jittor.checkpoint.architecture import num_classes
 from detr_jittor.cli.options import add_config_arguments, config_and_start
@@ -35,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="training steps that are compared [%(default)s]")
     parser.add_argument("--images", type=int, default=AlignPlan.detection_images,
                         help="pictures whose detections are compared [%(default)s]")
+    parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=[], metavar="C",
+                        help="besides the ten stages, other conditions: threads (1 to 16 of them), alone (a picture "
+                             "without its neighbours in the batch), bf16 (beside PyTorch's autocast)")
     add_config_arguments(parser)
 
 
@@ -62,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
                             "Give both the same category ids.")
         config = resolve(config, data, start)
         state = start.checkpoint.state if start.checkpoint else None
-        return align(config, state, AlignPlan(args.steps, detection_images=args.images))
+        return align(config, state, AlignPlan(args.steps, detection_images=args.images), args.conditions)
 
 
-def align(config: Config, state: State | None, plan: AlignPlan) -> int:
-    """Run all stages, tell each as it ends, and write the report."""
+def align(config: Config, state: State | None, plan: AlignPlan, conditions: list[str]) -> int:
+    """Run all stages and these conditions, tell each as it ends, and write the report."""
     folder = Path(config.run.output_dir)
     make_folder(folder)
     seconds, began = {}, time.monotonic()
@@ -79,7 +84,7 @@ def align(config: Config, state: State | None, plan: AlignPlan) -> int:
 
     trial = Trial(config, state, plan, command=f"detr-jittor {shlex.join(sys.argv[1:])}")
     try:
-        stages = run_stages(trial, done=tell)
+        stages = run_stages(trial, [*STAGES, *conditions], done=tell)
     finally:
         trial.close()
     write_whole(folder / "alignment.json", json.dumps(report.to_json(stages, seconds), indent=1) + "\n")

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,8 +43,20 @@ def help_line(module: str) -> str:
 
 def overview() -> str:
     lines = [f"  {name:<16} {help_line(module)}" for name, module in commands().items()]
+    pages = f" The manual: {place}" if (place := manual()) else ""
     return "\n".join(["usage: detr-jittor COMMAND [options]", "", *lines, "",
-                      "detr-jittor COMMAND --help lists the options."])
+                      f"detr-jittor COMMAND --help lists the options.{pages}"])
+
+
+def manual() -> Path | None:
+    """The index of the documentation: beside the package in a clone, else where pip has put it."""
+    if (beside := CLI.parents[1] / "docs" / "index.md").is_file():
+        return beside
+    try:
+        files = metadata.files("detr-jittor") or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((Path(f.locate()).resolve() for f in files if f.as_posix().endswith("detr-jittor/docs/index.md")), None)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import machine, onednn
+from detr_jittor.jt.setup import machine, onednn, patches
 from detr_jittor.jt.setup.cuda import find_cuda, output_of
 from detr_jittor.twin import processor, threads, waiting
 
@@ -49,14 +49,14 @@ def examine() -> Iterator[Finding]:
         except DetrError as error:
             yield Finding(subject, FAILED, error.what, error.fix)
         except (OSError, ImportError) as error:
-            yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install -r requirements.txt")
+            yield Finding(subject, FAILED, f"{type(error).__name__}: {error}", "Run: pip install detr-jittor")
 
 
 def python(subject: str) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 10) <= sys.version_info[:2] <= (3, 12) and sys.maxsize > 2**32
+    good = (3, 10) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
     yield Finding(subject, OK if good else FAILED, f"{version} at {sys.executable}",
-                  "" if good else "Use a 64-bit Python 3.10, 3.11 or 3.12; numpy < 2 has no wheels for others.")
+                  "" if good else "Use a 64-bit Python 3.10 to 3.14.")
 
 
 def headers(subject: str) -> Iterator[Finding]:
@@ -64,8 +64,12 @@ def headers(subject: str) -> Iterator[Finding]:
 
 
 def numpy(subject: str) -> Iterator[Finding]:
-    machine.check_numpy()
-    yield Finding(subject, OK, metadata.version("numpy"))
+    changes = patches.needed(machine.check_numpy())
+    for change in changes:
+        patches.patched(change, patches.installed_folder())
+    yield Finding(subject, OK, metadata.version("numpy") + (
+        f"; for it and Python {sys.version_info[0]}.{sys.version_info[1]}, Jittor {metadata.version('jittor')} is "
+        f"patched ({len(changes)} files, in the cache)" if changes else ""))
 
 
 def compiler(subject: str) -> Iterator[Finding]:
@@ -211,7 +215,7 @@ def torch(subject: str) -> Iterator[Finding]:
     try:
         yield Finding(subject, OK, f"{metadata.version('torch')}; in a program that uses both, import jittor first")
     except metadata.PackageNotFoundError:
-        yield Finding(subject, OK, "not installed; only the PyTorch twin needs it (pip install -e .[pytorch])")
+        yield Finding(subject, OK, 'not installed; only the PyTorch twin needs it (pip install "detr-jittor[pytorch]")')
 
 
 def variables(subject: str) -> Iterator[Finding]:
@@ -251,7 +255,7 @@ def known_fix(problem: str) -> str:
         "GLIBCXX": 'Run: conda install -c conda-forge "libstdcxx-ng>=13"',
         "No space left": "Free some disk, or set JITTOR_HOME to a folder on another disk.",
         "openmp library not found": f"Run: sudo apt install {openmp_package()}",
-        "No module named": "Run: pip install -r requirements.txt",
+        "No module named": "Run: pip install detr-jittor",
         "urlopen error": "Jittor wants to download something: unset the variables that are listed above.",
     }
     return next((fix for sign, fix in fixes.items() if sign in problem), "")

@@ -3,7 +3,7 @@
 import math
 import os
 
-from detr_jittor.config.options import Config, ModelConfig
+from detr_jittor.config.options import TRACKERS, Config, ModelConfig
 from detr_jittor.errors import DetrError
 
 LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
@@ -141,6 +141,11 @@ def run_rules(config: Config):
     yield (r.resume == "auto" and not r.output_dir, "--resume auto has no folder to look in.", "Pass --output_dir.")
     yield (r.save_every_steps > 0 and not r.output_dir, "--save_every_steps has no folder to write to.",
            "Pass --output_dir.")
+    strangers = sorted(set(r.trackers) - set(TRACKERS))
+    yield (bool(strangers), f"--track {r.track} names {', '.join(map(repr, strangers))}, which is no tracker.",
+           f"Choose from {', '.join(TRACKERS)}, with commas between, or none.")
+    yield (r.track != "tensorboard" and bool(r.trackers) and not r.output_dir and not r.eval,
+           f"--track {r.track} has no run to follow without a folder.", "Pass --output_dir.")
     yield (r.start_epoch < 0 or (r.start_epoch >= config.optim.epochs and not r.eval),
            f"--start_epoch {r.start_epoch} is not in 0 … {config.optim.epochs - 1}, the numbers of the epochs.",
            "Give more --epochs.")

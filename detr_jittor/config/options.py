@@ -14,6 +14,7 @@ from pathlib import Path
 from detr_jittor.errors import DetrError, is_unicode
 
 FRAMEWORKS = ("jittor", "pytorch")
+TRACKERS = ("tensorboard", "swanlab", "wandb", "mlflow")
 # Blocks in each stage of a ResNet (arXiv 1512.03385, table 1)
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 LARGEST = 2**63 - 1  # whole number, as checkpoints and seeds take it
@@ -121,8 +122,9 @@ class DataConfig:
     remove_difficult: bool = option(False, "leave out objects that are marked difficult")
     min_size: int = option(800, "short side of the pictures; the scales of training shrink with it (added)")
     max_size: int = option(1333, "longest side of the pictures (added)")
-    augmentation: str = option("full", "training pictures: full as in the paper, flip only, or none (added)",
-                               ("full", "flip", "none"))
+    augmentation: str = option("full", "training pictures: full as in the paper, strong for few pictures (flip, "
+                               "colours, nearer and farther), flip only, or none (added)",
+                               ("full", "strong", "flip", "none"))
     num_workers: int = option(2, "processes that read pictures")
     max_bad_images: int = option(10, "stop when more pictures than this cannot be read; each is left out (added)")
 
@@ -155,7 +157,14 @@ class RunConfig:
                             ("float32", "bf16"))
     threads: int = option(0, "how many threads compute; 0: one for each processor that this process may use, shared "
                           "with others of mpirun or torchrun (added)")
+    track: str = option("tensorboard", "who is told the figures besides the log, with commas between: "
+                        f"{', '.join(TRACKERS)}; none: nobody (added)")
     plain: bool = option(False, "plain framework operators only, none of our kernels (added)")
+
+    @property
+    def trackers(self) -> list[str]:
+        """The names in --track, each once."""
+        return [] if self.track == "none" else list(dict.fromkeys(self.track.split(",")))
 
 
 @dataclass(frozen=True)

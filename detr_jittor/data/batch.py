@@ -11,8 +11,9 @@ from PIL import Image
 
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import segmentation_masks
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import Annotations, ImageRecord
-from detr_jittor.data.transforms import Recipe, Sample, has_area, write_normalized
+from detr_jittor.data.transforms import Sample, has_area, write_normalized
 from detr_jittor.errors import DetrError
 from detr_jittor.twin import boxes as box
 from detr_jittor.twin.seeding import generator

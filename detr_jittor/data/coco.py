@@ -56,18 +56,18 @@ class CocoIndex:
     def learned(self) -> np.ndarray:
         """[N] objects of each picture that are trained on: no crowds, and none whose box has no area."""
         rows = ~self._objects.iscrowd & (self._objects.boxes[:, 2:] > 0).all(axis=1)
-        return np.bincount(self._owner[rows], minlength=len(self))
+        return np.bincount(self.owner[rows], minlength=len(self))
 
     def contents(self) -> Contents:
         """What the set holds, for `config.small`."""
         shorts = np.array([min(image.height, image.width) for image in self.images])
         shapes = [max(image.height, image.width) / min(image.height, image.width) for image in self.images]
-        sizes = np.sqrt(self._objects.boxes[:, 2:].prod(axis=1)) / shorts[self._owner]
+        sizes = np.sqrt(self._objects.boxes[:, 2:].prod(axis=1)) / shorts[self.owner]
         return Contents(len(self), int(self.learned.max(initial=0)), max(shapes, default=1.0),
                         int(np.median(shorts)) if len(shorts) else 1, float(np.median(sizes)) if len(sizes) else 1.0)
 
     @property
-    def _owner(self) -> np.ndarray:
+    def owner(self) -> np.ndarray:
         """[M] the place of each object's picture."""
         return np.repeat(np.arange(len(self)), np.diff(self._starts))
 
@@ -123,7 +123,7 @@ class CocoIndex:
             {"id": row + 1, "image_id": self.images[image].id, "category_id": category_of[label], "bbox": box,
              "area": area, "iscrowd": crowd}
             for row, (image, label, box, area, crowd) in enumerate(zip(
-                self._owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
+                self.owner.tolist(), objects.labels.tolist(), objects.boxes.tolist(), objects.area.tolist(),
                 objects.iscrowd.astype(int).tolist()))
         ]
         if objects.segmentations is not None:

@@ -65,6 +65,11 @@ def whole(value) -> int | None:
     return None
 
 
+def meant(value):
+    """A whole number as it is meant, where `whole` can tell; else the value as it stands."""
+    return value if (number := whole(value)) is None else number
+
+
 def number(value) -> float | None:
     """A number that is given as a text."""
     decimal = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?"

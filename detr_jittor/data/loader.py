@@ -9,7 +9,7 @@ from detr_jittor.config.options import DataConfig
 from detr_jittor.data.batch import Request, make_batch
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.pool import Pool
-from detr_jittor.data.transforms import Recipe
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.errors import DetrError
 from detr_jittor.twin.seeding import generator
 from detr_jittor.types import Batch

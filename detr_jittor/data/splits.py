@@ -1,5 +1,6 @@
 """The training and the validation split of the dataset that the options name, in whichever layout it has."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,30 @@ from detr_jittor.errors import DetrError
 SERVES = {"train": ("train", "trainval", WHOLE), "val": ("val", "test")}
 
 
+def each_split(data: DataConfig, masks: bool = False) -> Iterator[tuple[str, CocoIndex | DetrError]]:
+    """(split, index or the error that it ends in) of training and validation, whatever becomes of the other."""
+    try:
+        layout = find_layout(data)
+    except DetrError as error:
+        yield "train", error
+        return
+    there: dict[str, CocoIndex | DetrError] = {}
+    for split in ("train", "val"):
+        if split not in there:
+            try:
+                there |= opened(layout, split, data.crowds, masks)
+            except DetrError as error:
+                there[split] = error
+                if is_cut(layout):  # both splits come from the same files, and are told once
+                    break
+    yield from there.items()
+
+
+def is_cut(layout: Layout) -> bool:
+    """Whether the validation split is cut out of the training split."""
+    return not any(name in layout.parts for name in SERVES["val"])
+
+
 def open_split(data: DataConfig, split: str, masks: bool = False) -> CocoIndex:
     """The "train" or "val" split of the dataset that the options name.
 
@@ -34,16 +59,15 @@ def opened(layout: Layout, split: str, crowds: str, masks: bool) -> dict[str, Co
     if source is None and split == "train":
         raise DetrError(f"{layout.root}: {layout.kind}: has no training split, only {listed(list(layout.parts))}.",
                         "Add one, or name it with --train_json.")
-    is_cut = not any(name in layout.parts for name in SERVES["val"])
-    if is_cut:
+    if cut := is_cut(layout):
         source = next(name for name in SERVES["train"] if name in layout.parts)
     index = with_crowds(CocoIndex.of(layout.parts[source], masks), crowds)
     index.found = f"{layout.root}: {layout.kind}"
-    if split == "train" or is_cut:
+    if split == "train" or cut:
         index.remarks = [*layout.remarks, *index.remarks]
     if source == "test":
         index.remarks.append("there is no validation split: the test split serves as one")
-    return dict(zip(("train", "val"), divided(index))) if is_cut else {split: index}
+    return dict(zip(("train", "val"), divided(index))) if cut else {split: index}
 
 
 def with_crowds(index: CocoIndex, choice: str) -> CocoIndex:
@@ -70,6 +94,19 @@ def open_splits(data: DataConfig, masks: bool = False) -> tuple[CocoIndex, CocoI
         if "val" not in splits:
             splits |= opened(layout, "val", data.crowds, masks)
     return splits["train"], alike(splits["train"], splits["val"])
+
+
+def open_all(data: DataConfig, masks: bool = False) -> dict[str, CocoIndex]:
+    """{"train", "val", "test": index} of what there is, with the labels of the first. Errors: as `open_splits`."""
+    layout = find_layout(data)
+    splits: dict[str, CocoIndex] = {}
+    for split in ("train", "val"):
+        if split not in splits and any(name in layout.parts for name in SERVES[split]):
+            splits |= opened(layout, split, data.crowds, masks)
+    if "test" in layout.parts and "val" in layout.parts:
+        splits["test"] = CocoIndex.of(layout.parts["test"], masks)
+    first = next(iter(splits.values()))
+    return {split: index if index is first else alike(first, index) for split, index in splits.items()}
 
 
 def alike(train: CocoIndex, val: CocoIndex) -> CocoIndex:

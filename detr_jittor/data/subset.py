@@ -1,8 +1,6 @@
 """A smaller dataset cut out of a larger one. N pictures, C classes."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,10 @@ import numpy as np
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data.annotation_file import read_json
 from detr_jittor.data.coco import CocoIndex
-from detr_jittor.data.columns import whole
+from detr_jittor.data.columns import meant
 from detr_jittor.data.splits import open_split
+from detr_jittor.data.writers import coco
+from detr_jittor.data.writers.names import names_of, place_picture
 from detr_jittor.errors import DetrError
 from detr_jittor.twin.seeding import generator
 
@@ -38,7 +38,7 @@ def write_subset(data: DataConfig, folder: str | Path, train: int, val: int, see
         index = open_split(data, split)
         places = choose(presence(index), count, generator(seed, number))
         try:
-            written[split] = write_split(Path(data.coco_path), folder, split, index, places, copy)
+            written[split] = write_split(folder, split, index.at(places), copy)
         except OSError as error:
             raise DetrError(f"{error.filename or folder}: cannot be written ({error.strerror}).",
                             "Name another folder, or pass --copy if links are not possible there.") from None
@@ -76,22 +76,21 @@ def choose(found: np.ndarray, count: int, random: np.random.Generator) -> np.nda
     return np.sort(order[[*chosen, *rest[:count - len(chosen)]]])
 
 
-def write_split(root: Path, folder: Path, split: str, index: CocoIndex, places: np.ndarray, copy: bool) -> CocoIndex:
-    source = root / f"{split}2017"
+def write_split(folder: Path, split: str, index: CocoIndex, copy: bool) -> CocoIndex:
+    """Write a split in COCO's layout: with the records of its annotation file as they stand, where it has one."""
     images, file = folder / f"{split}2017", folder / "annotations" / f"instances_{split}2017.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for place in places:
-        path = Path(index.images[place].path)
-        target = images / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if copy:
-            shutil.copyfile(path, target)
-        else:
-            os.symlink(path.resolve(), target)
-    images.mkdir(exist_ok=True)
-    content = read_json(root / "annotations" / file.name)
-    ids = {index.images[place].id for place in places}
-    content["images"] = [i for i in content["images"] if i["id"] in ids or whole(i["id"]) in ids]
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in ids or whole(a["image_id"]) in ids]
-    file.write_text(json.dumps(content))
+    names = names_of({split: index}, together=False)
+    if index.file.suffix == ".json" and index.file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        images.mkdir(parents=True, exist_ok=True)
+        content, record_of = read_json(index.file), {}
+        for image, name in zip(index.images, names[split]):
+            place_picture(image.path, images / name, copy)
+            record_of[image.id] = {"file_name": name, "height": image.height, "width": image.width}
+        content["images"] = [{**i, **record_of[number]} for i in content["images"]
+                             if (number := meant(i["id"])) in record_of]
+        content["annotations"] = [a for a in content["annotations"] if meant(a["image_id"]) in record_of]
+        file.write_text(json.dumps(content))
+    else:
+        coco.write(folder, {split: index}, names, copy)
     return CocoIndex.read(file, images)

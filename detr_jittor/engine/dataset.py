@@ -1,24 +1,33 @@
 """What is said of a dataset before a run: why nothing can be learned or measured, and what goes beyond the queries."""
 
 import sys
+from collections.abc import Sequence
 
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import depth_told
 from detr_jittor.errors import DetrError, visible
 
-PURPOSES = ("train on", "validate with")
+PURPOSES = ("train on", "validate with", "test with")
 
 
 def tell_remarks(*splits: CocoIndex) -> None:
-    """Say what the dataset was found to be, in one line, and what the user should know of each split."""
+    """Say what the dataset was found to be, in one line, and what the user should know of each split.
+
+    Args: splits: as `found_line` takes them.
+    """
     if splits[0].found:
-        names, pictures = splits[0].classes.names, " and ".join(
-            f"{len(index)} pictures to {what}" for index, what in zip(splits[-2:], PURPOSES[-len(splits):]))
-        more = f", … and {len(names) - 10} more" if len(names) > 10 else ""
-        print(visible(f"{splits[0].found}: {pictures}, {len(names)} classes: {', '.join(names[:10])}{more}"))
+        print(found_line(splits))
     for index in splits:
         for remark in index.remarks:
             print(visible(f"{index.name}: {remark}"))
+
+
+def found_line(splits: Sequence[CocoIndex]) -> str:
+    """Args: splits: training, validation and test, as far as there are, or the validation split alone."""
+    names, purposes = splits[0].classes.names, PURPOSES if len(splits) > 1 else PURPOSES[1:]
+    pictures = ", ".join(f"{len(index)} pictures to {what}" for index, what in zip(splits, purposes))
+    more = f", … and {len(names) - 10} more" if len(names) > 10 else ""
+    return visible(f"{splits[0].found}: {pictures}, {len(names)} classes: {', '.join(names[:10])}{more}")
 
 
 def tell_depth(data: CocoIndex) -> None:

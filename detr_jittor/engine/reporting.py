@@ -1,4 +1,4 @@
-"""What a run says of itself: log.txt and eval_summary.txt, TensorBoard, the progress bar, a line an epoch, curves."""
+"""What a run says of itself: log.txt and eval_summary.txt, trackers, the progress bar, a line an epoch, curves."""
 
 import contextlib
 import math
@@ -34,10 +34,14 @@ class Reporting:
         self.first: list[Batch] | None = None  # batches for the sheet of the run's beginning, until it is drawn
         self.best: tuple[Results, CocoIndex] | None = None  # of this process
 
-    def open(self) -> None:
-        """Continue the folder's logs at the run's place, and write its settings."""
+    def open(self, goes_on: bool = False) -> None:
+        """Continue the folder's logs at the run's place, and write its settings.
+
+        Args:
+            goes_on: whether the run's earlier logs are in the folder.
+        """
         if self.folder:
-            self.log = RunLog(self.folder, self.place.epoch + 1)
+            self.log = RunLog(self.folder, self.place.epoch + 1, self.config.run.trackers, self.config.flat(), goes_on)
             self.first = None if (self.folder / TRAIN_BATCH).exists() else []
             write_whole(self.folder / "config.json", self.config.to_json())
 
@@ -68,7 +72,7 @@ class Reporting:
         """Draw what was kept, if it is not drawn yet."""
         if not self.first:
             return
-        from detr_jittor.data.show import batch_sheet  # matplotlib's fonts: most of a second
+        from detr_jittor.data.batch_sheet import batch_sheet  # matplotlib's fonts: most of a second
 
         with self.on_disk("the sheet of batches"), replacing(self.folder / TRAIN_BATCH) as temporary:
             batch_sheet(self.first, classes).save(temporary, "jpeg", quality=90)
@@ -109,6 +113,11 @@ class Reporting:
             "ETA": duration(max(0, left) * means["step_time"]), "data": f"{1000 * means['data_time']:.0f} ms",
             "memory": f"{peak_memory():.0f} MB",
         }
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the epoch so far."""
+        return self.place.averages.entries().get("loss", math.nan)
 
     def epoch(self, results: Results | None, measured: dict) -> None:
         """Log an epoch and say it in a line.

@@ -12,7 +12,7 @@ from detr_jittor.engine.start import FROZEN, NOTHING, WEIGHTS, Start, find_start
 # A checkpoint's settings are the base for a run that goes on from it, but not these: they belong to one run.
 NOT_INHERITED = ("framework", "output_dir", "device", "resume", "weights", "save_every_steps", "start_epoch", "eval",
                  "frozen_weights", "world_size", "dist_url", "precision", "plain", "threads", "num_workers",
-                 "max_steps", "max_bad_images")
+                 "max_steps", "max_bad_images", "track")
 
 # How pictures reach a model belongs to it: with other sizes or crops a trained detector loses most of its AP at once.
 OF_PICTURES = ("min_size", "max_size", "augmentation")

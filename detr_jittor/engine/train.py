@@ -27,6 +27,7 @@ from detr_jittor.engine.reporting import Reporting
 from detr_jittor.engine.saving import Saving
 from detr_jittor.engine.signals import StopRequest
 from detr_jittor.engine.start import NOTHING, RESUME, Start, find_start, resolve, tell_start
+from detr_jittor.engine.watch import Watch
 from detr_jittor.errors import DetrError, SharedError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.twin.processes import check_same_start
@@ -46,6 +47,7 @@ class Run:
     evaluated: dict[str, tuple[CocoIndex, Loader]]  # the beginning of their names in the log → what is evaluated
     saving: Saving
     reporting: Reporting
+    watch: Watch
 
 
 def train(config: Config, start: Start | None = None) -> int:
@@ -96,6 +98,7 @@ def epochs(run: Run) -> int:
             if best := results is not None and place.after_evaluation(results):
                 reporting.draw_best(results, run.evaluated["test"][0])
             reporting.epoch(results, measured)
+            run.watch.after_epoch(place.step, reporting.mean_loss, results and results.ap)
             place.after_epoch()
             saving.save()
             saving.name(best)
@@ -110,6 +113,7 @@ def one_step(run: Run, batch: Batch) -> None:
     config, place = run.job.config, run.place
     factor = lr_factor(config.optim, place.epoch + 1, place.step, place.share)
     seed = step_seed(config.run.seed, place.step, run.job.processes.rank)
+    run.watch.before_step(batch)
     try:
         losses = run.job.twin.train_step(batch, seed, factor)
     except DetrError as error:
@@ -118,6 +122,7 @@ def one_step(run: Run, batch: Batch) -> None:
         if not math.isfinite(losses[name]):
             raise SharedError(f"step {place.step}: {what} is {losses[name]}, with {pictures(run, batch)}.",
                               "Lower --lr, or look at these pictures and their annotations.")
+    run.watch.after_step(place.step, factor)
     run.reporting.step(losses, batch, factor)
 
 
@@ -204,12 +209,14 @@ def begun(job: Job, start: Start, folder: RunFolder | None, data: tuple[CocoInde
     if place.is_at_the_end:
         print(f"Nothing left to train: {place.epoch + 1} epochs and {place.step} steps are done.")
     else:
-        if folder and not (going_on and folder.holds(start.file)) and (earlier := folder.set_aside()):
+        here = bool(folder) and going_on and folder.holds(start.file)
+        if folder and not here and (earlier := folder.set_aside()):
             print(f"What an earlier run left in {folder.path} is in {earlier} now.")
-        reporting.open()
+        reporting.open(goes_on=here)
         print(expectation(config, len(train_data), len(loader), trained=start.mode != NOTHING))
     saving = Saving(folder, job.twin, place, train_data.classes)
-    return Run(job, place, train_data, loader, evaluated, saving, reporting)
+    return Run(job, place, train_data, loader, evaluated, saving, reporting,
+               Watch(config, job.twin, job.processes))
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -27,7 +27,7 @@ from detr_jittor.evaluate.mistakes import (
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import write_whole
-from detr_jittor.report.page import Table, cards, embedded, heading, page, paragraph, picture
+from detr_jittor.report.page import Table, cards, embedded, heading, legend, page, paragraph, picture
 from detr_jittor.report.pictures import draw_boxes, drawable, font_of
 from detr_jittor.report.replacing import replacing
 
@@ -89,15 +89,10 @@ def parts(place: Path, results: Results, index: CocoIndex, shown: int) -> list[s
         heading("Precision and recall"), picture(place / "precision_recall.png", "precision over recall by class"),
         heading("Which threshold"), picture(place / "f1.png", "F1 over the threshold by class"),
         heading(f"The {len(mistakes.worst)} pictures with most mistakes"),
-        paragraph("Left the truth, right what was found. " + "; ".join(
-            f"{colour_name(kind)}: {KINDS[kind]}" for kind in (RIGHT, *MISTAKES)) + ".", "note"),
+        paragraph("Left the truth, right what was found.", "note"),
+        legend([(COLOUR_OF[kind], KINDS[kind]) for kind in (RIGHT, *MISTAKES)]),
         *(worst_part(judged, index) for judged in mistakes.worst),
     ]
-
-
-def colour_name(kind: int) -> str:
-    return {RIGHT: "green", MISSED: "orange", DOUBLED: "light blue", WRONG_CLASS: "pink", BADLY_PLACED: "yellow",
-            INVENTED: "red"}[kind]
 
 
 def kinds_table(mistakes: Mistakes) -> Table:

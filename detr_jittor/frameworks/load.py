@@ -17,7 +17,16 @@ def load_twin(framework: str) -> type[Twin]:
 
 
 def part(framework: str, name: str) -> ModuleType:
-    """A file of a twin's folder, such as "capture" or "timing". Errors: DetrError for a name that is no framework."""
+    """A file of a twin's folder, such as "capture" or "timing".
+
+    Errors: DetrError for a name that is no framework, and for PyTorch's where it is not installed.
+    """
     if framework not in FRAMEWORKS:
         raise DetrError(f"there is no framework {framework!r}.", f"Choose from {', '.join(FRAMEWORKS)}.")
-    return importlib.import_module(f"{FOLDERS[framework]}.{name}")
+    try:
+        return importlib.import_module(f"{FOLDERS[framework]}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise DetrError("the PyTorch twin needs the package torch, which is not installed.",
+                        'Run: pip install "detr-jittor[pytorch]"') from None

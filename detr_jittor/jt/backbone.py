@@ -33,7 +33,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class BatchNorm2d(nn.Module):
-    """Trainable batch norm, for a backbone that starts from nothing."""
+    """Trainable batch norm, for a backbone that is trained from scratch."""
 
     def __init__(self, channels: int):
         self.weight = jt.ones((channels,))

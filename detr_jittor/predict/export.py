@@ -6,12 +6,12 @@ and gives what the last decoder layer says:
     logits [B, Q, C + 1], boxes [B, Q, 4], and of a model with masks: masks [B, Q, H / 4, W / 4]
 """
 
-import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 
+from detr_jittor import extras
 from detr_jittor.data.transforms import MEAN, STD
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.predict.predictor import Predictor
@@ -83,8 +83,4 @@ def noise(b: int, h: int, w: int) -> Batch:
 
 def package(name: str):
     """A module that only the export needs. Errors: DetrError if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DetrError(f"the export needs the package {error.name or name} ({error}).",
-                        "Run: pip install torch onnx onnxruntime") from None
+    return extras.package(name, "export", "the export")

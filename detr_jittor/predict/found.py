@@ -13,6 +13,7 @@ from scipy import ndimage
 from detr_jittor.data.decode import read_image
 from detr_jittor.data.masks import run_lengths
 from detr_jittor.errors import DetrError, visible, writing
+from detr_jittor.extras import package
 from detr_jittor.report.notebook import show
 from detr_jittor.report.pictures import COLOURS, draw_detections
 from detr_jittor.report.segments import draw_masks, draw_segmentation
@@ -150,11 +151,7 @@ class Found:
 
         Errors: DetrError if supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise DetrError(f"to_supervision needs the package supervision ({error}).",
-                            "Run: pip install supervision") from None
+        supervision = package("supervision", "supervision", "to_supervision")
         return supervision.Detections(xyxy=self.boxes.copy(), mask=self.masks, confidence=self.scores.copy(),
                                       class_id=self.labels.copy(), data={"class_name": np.array(self.names, str)})
 

@@ -11,8 +11,8 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.check import check_sizes
 from detr_jittor.config.options import Config, read_config
 from detr_jittor.data.batch import collate, unannotated
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import ImageRecord
-from detr_jittor.data.transforms import Recipe
 from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import THRESHOLD, Segmentation, panoptic

@@ -13,8 +13,8 @@ from PIL import Image
 from detr_jittor.data.batch import Request, make_batch
 from detr_jittor.data.decode import pixels_of, read_image, readable_suffixes
 from detr_jittor.data.pool import Pool
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import ImageRecord
-from detr_jittor.data.transforms import Recipe
 from detr_jittor.errors import DetrError, visible
 from detr_jittor.predict.predictor import batch_of
 from detr_jittor.types import Batch

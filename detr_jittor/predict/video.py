@@ -8,16 +8,12 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.errors import DetrError
+from detr_jittor.extras import package
 
 
 def pyav():
     """Errors: DetrError if it is not installed."""
-    try:
-        import av
-    except ImportError as error:
-        raise DetrError(f"video needs the package PyAV ({error}).",
-                        "Run: pip install av  or pass a folder with the frames of the video as pictures.") from None
-    return av
+    return package("av", "video", "video")
 
 
 class Video:

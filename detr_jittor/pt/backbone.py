@@ -28,7 +28,7 @@ class FrozenBatchNorm2d(nn.Module):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Trainable batch norm, for a backbone that starts from nothing."""
+    """Trainable batch norm, for a backbone that is trained from scratch."""
 
     def __init__(self, channels: int):
         super().__init__(channels)

@@ -1,16 +1,16 @@
-"""What a run writes as it goes: log.txt, eval_summary.txt and TensorBoard's scalars; and reading log.txt again."""
+"""What a run writes as it goes: log.txt, eval_summary.txt and what its trackers are told; and reading log.txt again."""
 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.report.replacing import replacing
-from detr_jittor.report.scalars import ScalarWriter
+from detr_jittor.report.trackers import Trackers
 
-STEPS_BETWEEN = 50  # training steps from one TensorBoard point to the next
+STEPS_BETWEEN = 50  # training steps from one point of the trackers' curves to the next
 
 
 class RunLog:
@@ -19,20 +19,24 @@ class RunLog:
     log.txt holds one JSON object an epoch, with the reference code's keys; eval_summary.txt one line an epoch.
     """
 
-    def __init__(self, folder: Path, first_epoch: int = 0):
-        """Continue the folder's logs. Lines of epochs from `first_epoch` on are removed: these epochs run (again)."""
+    def __init__(self, folder: Path, first_epoch: int = 0, track: Sequence[str] = ("tensorboard",),
+                 settings: dict | None = None, goes_on: bool = False):
+        """Continue the folder's logs. Lines of epochs from `first_epoch` on are removed: these epochs run (again).
+
+        Args:
+            track, settings, goes_on: as `Trackers` takes them.
+        """
         self.folder = folder
         with writing(f"{folder}: the log"):
             keep_lines(folder / "log.txt", first_epoch, lambda line: json.loads(line)["epoch"])
             keep_lines(folder / "eval_summary.txt", first_epoch,
                        lambda line: int(re.search(r"epoch= *(\d+)", line)[1]))
-            self.scalars = ScalarWriter(folder / "tensorboard")
+        self.trackers = Trackers(list(track), folder, settings or {}, goes_on)
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """TensorBoard's scalars within an epoch, at every 50th step."""
+        """The trackers' points within an epoch, at every 50th step."""
         if step % STEPS_BETWEEN == 0:
-            with writing(f"{self.folder}: the log"):
-                self.scalars.add({f"step/{name}": value for name, value in values.items()}, step)
+            self.trackers.add("step", step, values)
 
     def epoch(self, record: dict, summary_line: str | None) -> None:
         """The record of an epoch, and its line in eval_summary.txt. Errors: DetrError if they cannot be written."""
@@ -40,10 +44,10 @@ class RunLog:
             append(self.folder / "log.txt", json.dumps(record))
             if summary_line:
                 append(self.folder / "eval_summary.txt", summary_line)
-            self.scalars.add({f"epoch/{name}": value for name, value in flat(record).items()}, record["epoch"])
+        self.trackers.add("epoch", record["epoch"], flat(record))
 
     def close(self) -> None:
-        self.scalars.close()
+        self.trackers.close()
 
 
 def append(path: Path, line: str) -> None:

@@ -23,6 +23,8 @@ img { width: 100%; background: #fff; border: 1px solid #dfe3e8; border-radius: 8
 img.own { width: auto; max-width: 100% }
 pre { background: #1c2128; color: #e6e9ee; padding: 12px 16px; border-radius: 8px; white-space: pre-wrap;
   overflow-wrap: anywhere; font-size: 13px }
+.legend { max-width: none } .legend span { display: inline-block; margin-right: 14px; white-space: nowrap }
+.legend i { display: inline-block; width: 12px; height: 12px; border: 1px solid #1c2128; margin-right: 5px }
 summary { cursor: pointer; margin: 10px 0 } code { font-size: 13px }
 @media print { body { background: #fff } }
 """
@@ -92,6 +94,12 @@ def embedded(content: bytes, kind: str, description: str, own_size: bool = False
     text = base64.b64encode(content).decode("ascii")
     style = ' class="own"' if own_size else ""
     return f'<img{style} alt="{escape(description)}" src="data:image/{kind};base64,{text}">'
+
+
+def legend(entries: list[tuple[str, str]]) -> str:
+    """Colours and what they stand for. Args: (colour as #RRGGBB, name)."""
+    return '<p class="legend">' + " ".join(
+        f'<span><i style="background:{colour}"></i>{escape(name)}</span>' for colour, name in entries) + "</p>"
 
 
 def preformatted(text: str) -> str:

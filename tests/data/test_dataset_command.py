@@ -54,7 +54,7 @@ def test_names_are_shown_as_escapes(dataset, capsys):
     dataset.write("val", content | {"images": [{**i, "file_name": "a\x1b[2K"} for i in content["images"]]})
     assert command("check", "--coco_path", dataset.root) == 2
     out, told = capsys.readouterr()
-    assert out.count(r"red\nblue\x1b[2K") == 3 and r"a\x1b[2K" in told and "\x1b" not in out + told
+    assert out.count(r"red\nblue\x1b[2K") == 5 and r"a\x1b[2K" in told and "\x1b" not in out + told
     output = dataset.root / "caf\udce9"
     assert command("demo", "--output_dir", output, "--train", 1, "--val", 1, "--size", 32) == 0
     assert r"caf\udce9: 1 pictures" in capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_show_draws_the_boxes(dataset, tmp_path):
     dataset.write("train", dataset.copy() | {"annotations": []})
     assert command("show", "--coco_path", dataset.root, "--output", tmp_path / "b.png", "--images", 6) == 0
     without = np.asarray(Image.open(tmp_path / "b.png")).astype(int)
-    assert (np.abs(with_boxes - without).max(axis=2) > 50).sum() > 1000
+    assert (np.abs(with_boxes[:len(without)] - without).max(axis=2) > 50).sum() > 1000
 
 
 def test_show_scales_the_boxes_with_the_picture(dataset, monkeypatch):
@@ -110,6 +110,30 @@ def test_show_scales_the_boxes_with_the_picture(dataset, monkeypatch):
     size, boxes, names, scores = given[0]
     assert size == (360, 480) and names == ["apple"] and scores is None
     assert np.allclose(boxes, [[6 * x, 6 * y, 6 * (x + w), 6 * (y + h)]])
+
+
+def test_show_names_the_colours_of_the_classes(dataset, tmp_path):
+    index = open_split(Config().replace(coco_path=str(dataset.root)).data, "train")
+    plain, named = (np.asarray(show.contact_sheet(index, [1, 2], legend)) for legend in (False, True))
+    assert show.colours_of(index, [1, 2]) == [("#F0E442", "apple"), ("#FFFFFF", "pear")]  # labels 3 and 7
+    assert show.colours_of(index, [1]) == [("#F0E442", "apple")] and show.colours_of(index, [0]) == []
+    below = named[len(plain):]
+    assert np.array_equal(named[:len(plain)], plain) and (below == [0xF0, 0xE4, 0x42]).all(axis=2).sum() > 100
+
+
+def test_show_writes_a_page(dataset, tmp_path, capsys):
+    content = dataset.copy()
+    content["categories"][0]["name"] = "<b>apple"
+    content["categories"].append({"id": 9, "name": "quince"})
+    dataset.write("train", content)
+    dataset.write("val", content)
+    assert command("show", "--data", dataset.root, "--output", tmp_path / "new" / "a.html", "--images", 3) == 0
+    assert "3 of 7 pictures of train and 3 of 7 pictures of val" in capsys.readouterr().out
+    text = (tmp_path / "new" / "a.html").read_text()
+    assert text.count("data:image/jpeg;base64,") == 2 and "<title>Dataset set</title>" in text
+    assert "&lt;b&gt;apple" in text and "<b>apple" not in text
+    assert "they are not learned (quince)" in text and "pictures are in more than one split" in text
+    assert "http" not in text and "<script" not in text
 
 
 def test_show_goes_on_without_a_damaged_picture(dataset, tmp_path, capsys):

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from detr_jittor.data.batch import Request, make_batch
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import Annotations, ImageRecord
-from detr_jittor.data.transforms import Recipe
 
 OBJECTS = 100
 SIZES = ((480, 800), (600, 480))  # (height, width) on disk; scaled to 800 × 1333 and 1000 × 800

@@ -133,8 +133,8 @@ def test_the_output_folder_becomes_read_only(config, at_step, read_only, capsys,
     assert train(config.replace(resume="auto")) == 0 and store.load(out / "checkpoint.pkl").step == 20
 
 
-def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch):
-    """What could not be written is not written again at the close, with an error in place of the first."""
+def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch, capsys):
+    """It is said once, and the run goes on: what could not be written is not written again."""
     own = ScalarWriter.write
 
     def full(self, event):
@@ -142,9 +142,10 @@ def test_the_disk_has_no_room_for_tensorboard(config, at_step, monkeypatch):
         own(self, event)
 
     at_step(7, lambda: monkeypatch.setattr(ScalarWriter, "write", full))
-    with pytest.raises(DetrError, match=r"the log cannot be written \(No space left on device\)"):
-        train(config)
-    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 10
+    assert train(config) == 0
+    told = capsys.readouterr().err
+    assert told.count("--track tensorboard fails") == 1 and "No space left on device" in told
+    assert store.load(Path(config.run.output_dir) / "checkpoint.pkl").step == 20
 
 
 def test_what_cannot_be_said(config, at_step, monkeypatch):

@@ -14,8 +14,9 @@ from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.checkpoint.store import save
 from detr_jittor.data.batch import collate
 from detr_jittor.data.demo import write_demo_set
+from detr_jittor.data.recipe import Recipe
 from detr_jittor.data.records import ImageRecord
-from detr_jittor.data.transforms import Recipe, Sample
+from detr_jittor.data.transforms import Sample
 from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.predict import export
 from detr_jittor.predict.predictor import Predictor
@@ -143,7 +144,7 @@ def test_a_missing_package_is_one_line(weights, tmp_path, capsys, monkeypatch, n
     monkeypatch.delitem(sys.modules, "detr_jittor.pt.export", raising=False)
     assert main(["export", str(weights), str(tmp_path / "model.onnx")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"needs the package {name} " in line and "pip install torch onnx onnxruntime" in line
+    assert f"needs the package {name} " in line and 'pip install "detr-jittor[export]"' in line
 
 
 def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, capsys, monkeypatch):

@@ -90,7 +90,7 @@ def test_without_pyav_there_is_one_line(weights, film, tmp_path, capsys, monkeyp
     monkeypatch.setitem(sys.modules, "av", None)
     assert film_command(weights, film, tmp_path / "out") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "video needs the package PyAV" in line and "pip install av" in line
+    assert "video needs the package av " in line and 'pip install "detr-jittor[video]"' in line
 
 
 @pytest.mark.parametrize("thresholds, count", [({7: 0.87}, 4), ({7: 0.89}, 0), ({3: 0.1}, 4), ({3: 0.1, 7: 0.5}, 4)])

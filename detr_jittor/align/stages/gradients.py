@@ -24,16 +24,21 @@ def run(trial: Trial) -> Stage:
         differing = sorted(jittor.of.keys() ^ pytorch.of.keys())
         return Stage("gradients", [Item("names", False, note=f"differ: {differing}")])
     truths = [truth(trial, args, found.kinks.sides) for found in (jittor, pytorch)]
-    sizes = {name: root_mean_square(g) for name, g in truths[0].of.items()}
-    # A gradient that is nothing but rounding, such as that of a key's bias, has no scale of its own.
-    least = tolerance("gradient scale") * max(sizes.values())
     items = [kinks_item("kinks on the Jittor side", truths[0].kinks), kinks_item("kinks on the PyTorch side",
                                                                                 truths[1].kinks)]
-    items += [compare(name, jittor.of[name], pytorch.of[name], truths[0].of[name], max(size, least),
-                      pytorch_truth=truths[1].of[name]) for name, size in sizes.items()]
+    items += [compare(name, jittor.of[name], pytorch.of[name], truths[0].of[name], scale,
+                      pytorch_truth=truths[1].of[name]) for name, scale in scales(truths[0].of).items()]
     ours, theirs, *true = (norm(g.of) for g in (jittor, pytorch, *truths))
     items.append(compare("norm of all", ours, theirs, true[0], pytorch_truth=true[1]))
     return Stage("gradients", items, [f"dropout {trial.config.model.dropout}, the same masks in all three"])
+
+
+def scales(gradients: dict[str, np.ndarray]) -> dict[str, float]:
+    """What the errors of each gradient are relative to: its root mean square. One that is nothing but rounding, such as
+    that of a key's bias, has no scale of its own."""
+    sizes = {name: root_mean_square(g) for name, g in gradients.items()}
+    least = tolerance("gradient scale") * max(sizes.values())
+    return {name: max(size, least) for name, size in sizes.items()}
 
 
 def truth(trial: Trial, args: tuple, sides: list[np.ndarray]) -> Gradients:

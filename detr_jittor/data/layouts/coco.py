@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from detr_jittor.data.annotation_file import read_json
-from detr_jittor.data.columns import is_category_id, shortened, text, whole
+from detr_jittor.data.columns import is_category_id, meant, shortened, text
 from detr_jittor.data.content import Content
 from detr_jittor.data.layouts.layout import WHOLE, Layout
 from detr_jittor.data.listing import Listing
@@ -144,8 +144,3 @@ def add(content: Content, kind: str, records: list, record, file: str, name: str
 
 def called(file: str, kind: str, record) -> str:
     return f"{file}: {kind} {shortened(record.get('id') if type(record) is dict else record)}"
-
-
-def meant(value):
-    """An id as the whole number that it is meant to be."""
-    return value if whole(value) is None else whole(value)

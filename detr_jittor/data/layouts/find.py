@@ -10,6 +10,7 @@ from detr_jittor.data.content import Content
 from detr_jittor.data.layouts import coco, voc, yolo
 from detr_jittor.data.layouts.layout import WHOLE, Layout
 from detr_jittor.data.listing import Listing
+from detr_jittor.data.split_names import SPLITS
 from detr_jittor.errors import DetrError
 
 KNOWN = ("Give a folder of COCO (JSON files, under any names), YOLO (data.yaml, or images/ and labels/) or Pascal VOC "
@@ -86,7 +87,7 @@ def of_file(file: Path) -> Layout:
 
 def official(root: Path) -> Layout | None:
     """COCO's own layout, which is read without listing the folder."""
-    files = {split: root / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
+    files = {split: root / "annotations" / f"instances_{split}2017.json" for split in SPLITS}
     there = {split: file for split, file in files.items() if file.is_file()}
     if not there or not all((root / f"{split}2017").is_dir() for split in there):
         return None

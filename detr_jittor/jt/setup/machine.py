@@ -3,7 +3,6 @@
 `make_plan` looks and decides; `runtime.py` carries the plan out, and `detr-jittor doctor` prints it.
 """
 
-import importlib.util
 import json
 import os
 import platform
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import onednn
+from detr_jittor.jt.setup import onednn, patches
 from detr_jittor.jt.setup.cuda import Cuda, find_cuda
+from detr_jittor.jt.setup.patches import Patch
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Plan:
     variables: dict[str, str | None]  # environment variables while it is imported; None: unset
     cuda: Cuda
     notes: list[str]  # what is fixed for this process, a line each
+    patches: tuple[Patch, ...] = ()  # what changes in Jittor's sources
 
 
 def make_plan() -> Plan:
@@ -35,10 +36,10 @@ def make_plan() -> Plan:
     Errors: DetrError for what cannot be fixed from inside a process: numpy, Jittor or g++ missing, Python's headers,
         a path that Jittor cannot handle, no place to write.
     """
-    check_numpy()
+    changes = patches.needed(check_numpy())
     find_compiler()
     python_config = find_python_config()
-    check_paths(sys.executable, find_jittor(), str(python_config))
+    check_paths(sys.executable, str(patches.installed_folder()), str(python_config))
     home, notes = choose_home()
     cuda = find_cuda(home)
     if cuda.gpu and not cuda.nvcc:
@@ -63,16 +64,17 @@ def make_plan() -> Plan:
         "mkl_include_path": None, "mkl_lib_path": None,  # with both set, Jittor 1.3.11 meets an undefined name
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
-    return Plan(home, chosen | forced, cuda, notes)
+    return Plan(home, chosen | forced, cuda, notes, changes)
 
 
-def check_numpy() -> None:
-    """Errors: DetrError for numpy 2."""
+def check_numpy() -> str:
+    """The version of NumPy. Errors: DetrError for one whose arrays Jittor would read wrongly without a word."""
     import numpy
 
-    if int(numpy.__version__.split(".")[0]) >= 2:
-        raise DetrError(f"numpy {numpy.__version__} is installed; Jittor 1.3.11 silently corrupts arrays with numpy 2.",
-                        'Run: pip install "numpy<2"')
+    if int(numpy.__version__.split(".")[0]) >= 3:
+        raise DetrError(f"numpy {numpy.__version__} is installed; Jittor 1.3.11 works with numpy 1 and, patched, 2.",
+                        'Run: pip install "numpy<3"')
+    return numpy.__version__
 
 
 def find_compiler() -> str:
@@ -112,14 +114,6 @@ def find_python_config() -> Path:
         raise DetrError(f"Python's headers are missing ({version}-config or Python.h).",
                         f"Run: sudo apt install {version}-dev; or use a Python from conda, pyenv or uv.")
     return Path(found[0])
-
-
-def find_jittor() -> str:
-    """Where Jittor is installed. Errors: DetrError if it is not."""
-    spec = importlib.util.find_spec("jittor_utils")
-    if spec is None or spec.origin is None:
-        raise DetrError("Jittor is not installed.", "Run: pip install -r requirements.txt")
-    return spec.origin
 
 
 def check_paths(*paths: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import headers, onednn
+from detr_jittor.jt.setup import headers, onednn, patches
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 from detr_jittor.twin import processor, threads, waiting
 
@@ -68,10 +68,12 @@ def import_jittor(plan: Plan) -> ModuleType:
     certificates, recursion = ssl._create_default_https_context, sys.getrecursionlimit()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT)}
     try:
-        with environment(plan.variables), quiet():
+        with environment(plan.variables), patches.in_front(packages(plan)), quiet():
             import jittor
     except SystemExit:  # after a change in its own files Jittor rebuilds itself and stops with status 0
         raise DetrError("Jittor was updated and has rebuilt itself.", "Run the same command again.") from None
+    except DetrError:
+        raise
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[-1]
         raise DetrError(f"Jittor does not start: {reason}", "Run: detr-jittor doctor") from error
@@ -85,6 +87,22 @@ def import_jittor(plan: Plan) -> ModuleType:
         say("torch was imported before jittor and brought an OpenMP of its own: Jittor can be 2 to 5 times slower "
             "in this process. Import jittor first.")
     return jittor
+
+
+def packages(plan: Plan) -> Path | None:
+    """The folder to import a patched Jittor from, None where it may be as it is installed. Errors: DetrError."""
+    if not plan.patches:
+        return None
+    try:
+        place = patches.place(plan.home, plan.patches)
+    except OSError as error:
+        raise DetrError(f"Jittor's patched sources cannot be put into {patches.folder(plan.home, plan.patches)} "
+                        f"({error.strerror}).", "They take 2 MB of disk; Jittor's cache some hundred more.") from None
+    before = sys.modules.get("jittor_utils")
+    if before and not Path(before.__file__).is_relative_to(place):
+        raise DetrError("jittor was imported before detr_jittor, without the patches that this NumPy needs.",
+                        "Import detr_jittor first.")
+    return place
 
 
 def end_pool() -> None:

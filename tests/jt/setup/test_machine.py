@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import machine, onednn
+from detr_jittor.jt.setup import machine, onednn, patches
 from detr_jittor.jt.setup.cuda import Cuda
 
 
@@ -117,10 +117,15 @@ def test_another_onednn_in_the_home(home):
     assert machine.choose_home()[0] == home
 
 
-def test_numpy_2_is_refused(monkeypatch):
-    monkeypatch.setattr("numpy.__version__", "2.1.0")
-    with pytest.raises(DetrError, match=r'numpy 2.1.0 .* pip install "numpy<2"'):
+def test_numpy_3_is_refused(monkeypatch):
+    monkeypatch.setattr("numpy.__version__", "3.0.0")
+    with pytest.raises(DetrError, match=r'numpy 3.0.0 .* pip install "numpy<3"'):
         machine.make_plan()
+
+
+def test_numpy_2_brings_patches(home, monkeypatch):
+    monkeypatch.setattr("numpy.__version__", "2.1.0")
+    assert machine.make_plan().patches == patches.ALWAYS + patches.NUMPY_2
 
 
 def test_no_compiler(home, monkeypatch):
@@ -152,8 +157,7 @@ def test_a_virtual_environment_in_a_folder_with_a_space(home, tmp_path, monkeypa
 
 
 def test_jittor_is_not_installed(home, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jittor_utils", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.machinery.PathFinder.find_spec", lambda name: None)
     with pytest.raises(DetrError, match=r"Jittor is not installed"):
         machine.make_plan()
 

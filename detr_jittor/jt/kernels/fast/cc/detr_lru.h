@@ -43,7 +43,6 @@ public:
         items.erase(found->second);
         places.erase(found);
     }
-    void clear() { items.clear(), places.clear(); }
     size_t size() const { return items.size(); }
 
 private:

@@ -38,10 +38,4 @@ const float* packed(const Tensor& weight, const Key& form, const float* scale, i
     return cache().insert({weight.id}, std::move(made)).data.get();
 }
 
-// Weights were written to in place, or a model was dropped.
-DETR_KERNEL(forget_all_packed) {
-    cache().clear();
-    call.out[0].f32()[0] = 0.f;
-}
-
 }  // namespace detr

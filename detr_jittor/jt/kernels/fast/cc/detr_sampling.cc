@@ -20,6 +20,17 @@ struct Taps {
     int count = 0;
     int64_t pixel[most_taps];
     float weight[most_taps];
+
+    // Samples that are close together share pixels, which are read once for all of them.
+    void add(int64_t at, float share) {
+        for (int i = 0; i < count; i++)
+            if (pixel[i] == at) {
+                weight[i] += share;
+                return;
+            }
+        pixel[count] = at;
+        weight[count++] = share;
+    }
 };
 
 using B = Block<lanes>;
@@ -131,10 +142,8 @@ struct Sampling {
             float at = (box[axis] + box[axis + 2] * static_cast<float>(step)) * share * length - 0.5f;
             if (!(at > -1 && at < length)) continue;
             int64_t low = static_cast<int64_t>(std::floor(at));
-            for (int64_t pixel = std::max<int64_t>(low, 0); pixel <= std::min(low + 1, length - 1); pixel++) {
-                found.pixel[found.count] = pixel;
-                found.weight[found.count++] = (1 - std::fabs(at - pixel)) / samples;
-            }
+            for (int64_t pixel = std::max<int64_t>(low, 0); pixel <= std::min(low + 1, length - 1); pixel++)
+                found.add(pixel, (1 - std::fabs(at - pixel)) / samples);
         }
         return found;
     }

@@ -29,7 +29,7 @@ def test_a_layout_is_of_use_everywhere(numpy_twin, tmp_path, capsys, export):
     assert main(["train", "--data", str(data), "--output_dir", str(out), "--epochs", "2", *SETTINGS]) == 0
     told = capsys.readouterr().out
     found, = (line for line in told.splitlines() if line.startswith(f"{data}: "))
-    assert found.startswith(f"{data}: {kind_of(export)}") and "pictures to train on and" in found
+    assert found.startswith(f"{data}: {kind_of(export)}") and "pictures to train on, " in found
     assert "3 classes: " in found or export == "roboflow_coco"
     assert all("test_coco_eval_bbox" in record for record in read_log(out / "log.txt"))
     assert set(NAMES) <= set(store.load(out / "checkpoint.pkl").classes.names)
@@ -49,6 +49,8 @@ def test_a_layout_is_of_use_everywhere(numpy_twin, tmp_path, capsys, export):
     assert {d["category"] for d in record["detections"]} <= set(NAMES) and record["detections"]
 
     assert main(["dataset", "check", "--data", str(data), "--pictures"]) == 0
+    assert main(["dataset", "subset", "--data", str(data), "--output_dir", str(tmp_path / "few"), "--images", "5"]) == 0
+    assert main(["dataset", "check", "--data", str(tmp_path / "few")]) == 0
     assert main(["dataset", "show", "--data", str(data), "--output", str(tmp_path / "sheet.png")]) == 0
 
 

@@ -1,0 +1,147 @@
+"""Each run watches itself: what must hold in every training is looked at in the first step and then now and then.
+
+A warning names what does not hold and where to look; the run goes on. Looking costs less than 1 % of the time of a run
+(docs/reliability.md).
+"""
+
+import sys
+import zlib
+
+import numpy as np
+
+from detr_jittor.config.options import Config
+from detr_jittor.data.faults import listed
+from detr_jittor.twin.contract import Twin
+from detr_jittor.twin.parameters import NORM_BUFFERS, in_backbone
+from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.types import Batch, State
+
+EVERY = 100  # steps between two looks at least
+EPOCHS = 3  # within which the loss of the first batch must have fallen
+SLACK = 1e-3  # of a picture's side, by which a box may lie outside of it
+LEARNING_RATE = 0.05  # by which share the largest first step of AdamW may differ from the learning rate
+
+
+class Watch:
+    def __init__(self, config: Config, twin: Twin, processes: Processes = ALONE):
+        self.config, self.twin, self.processes = config, twin, processes
+        self.looked_at = -EVERY  # the step of the last look
+        self.before: State | None = None  # the first step
+        self.frozen: dict[str, int] = {}  # name → checksum
+        self.batch: Batch | None = None  # the first one with objects
+        self.losses: list[float] = []  # of that batch in evaluation mode, at the start and after each epoch
+        self.last_ap, self.trained_loss = None, []
+
+    def before_step(self, batch: Batch) -> None:
+        self.check_targets(batch)
+        if self.before is None:
+            self.before = self.twin.state()
+            self.frozen = {name: checksum(value) for name, value in self.before.model.items() if self.is_frozen(name)}
+        if self.batch is None and any(len(target.labels) for target in batch.targets):
+            self.batch = batch
+            self.losses.append(self.loss())
+
+    def is_frozen(self, name: str) -> bool:
+        """Not the running statistics of a batch norm, which training changes without the optimizer"""
+        statistics = name.endswith(NORM_BUFFERS) and self.config.model.backbone_norm == "batch"
+        return name not in self.twin.trained and not statistics
+
+    def after_step(self, step: int, lr_factor: float) -> None:
+        """After the first step whose learning rate is above 0"""
+        if self.looked_at < 0 and lr_factor > 0:
+            after = self.twin.state()
+            self.check_moved(after)
+            self.check_learning_rate(after, lr_factor)
+            self.before = State({}, {})  # not needed any more, and as large as the model
+            self.look(step, after)
+
+    def after_epoch(self, step: int, train_loss: float, ap: float | None) -> None:
+        """
+        Args:
+            train_loss: the mean of the epoch.
+            ap: where it was evaluated.
+        """
+        if step - self.looked_at >= EVERY:
+            self.look(step, self.twin.state())
+        if self.batch is not None and len(self.losses) <= EPOCHS:
+            self.losses.append(self.loss())
+            self.check_falling()
+        self.trained_loss.append(train_loss)
+        self.check_ap(ap)
+
+    def loss(self) -> float:
+        return self.twin.evaluate(self.batch)[1]["loss"]
+
+    def look(self, step: int, state: State) -> None:
+        self.looked_at = step
+        changed = [name for name, known in self.frozen.items() if checksum(state.model[name]) != known]
+        if changed:
+            self.warn(f"step {step}: weights that are frozen have changed: {listed(changed)}. What is evaluated is "
+                      "not what was loaded: look at who writes to them")
+        broken = [name for name, moments in state.optimizer.items()
+                  if not all(np.isfinite(moment).all() for moment in moments)]
+        if broken:
+            self.warn(f"step {step}: AdamW's moments are not finite: {listed(broken)}. Go on from an earlier "
+                      "checkpoint with a lower --lr")
+        sums = self.processes.gather(checksum_of_all(state))
+        if len(set(sums)) > 1:
+            self.warn(f"step {step}: the processes have different weights: {sums}. They no longer train one model: "
+                      "look at the machines' libraries, and begin again from a checkpoint")
+
+    def check_moved(self, after: State) -> None:
+        still = [name for name in self.twin.trained
+                 if np.array_equal(self.before.model[name], after.model[name])]
+        if still:
+            self.warn(f"the first step did not move {len(still)} of {len(self.twin.trained)} trained weights: "
+                      f"{listed(sorted(still))}. They have no part in the loss, or --lr is too small for float32")
+
+    def check_learning_rate(self, after: State, lr_factor: float) -> None:
+        """In its first step AdamW moves what has a gradient by the learning rate, besides the weight decay."""
+        if self.before.steps:
+            return
+        optim = self.config.optim
+        for group, inside, lr in (("transformer", False, optim.lr), ("backbone", True, optim.lr_backbone)):
+            wanted, found = lr * lr_factor, 0.0
+            for name in (n for n in self.twin.trained if in_backbone(n) == inside):
+                old = self.before.model[name].astype(np.float64)
+                moved = after.model[name] - old * (1 - wanted * optim.weight_decay)
+                rounding = np.spacing(np.abs(self.before.model[name]))
+                found = max(found, float(np.max(np.abs(moved) - rounding, initial=0.0)))
+            if found and abs(found - wanted) > LEARNING_RATE * wanted:
+                self.warn(f"the first step moved weights of the {group} by up to {found:.3g}, but the schedule's "
+                          f"learning rate is {wanted:.3g}")
+
+    def check_falling(self) -> None:
+        if len(self.losses) == EPOCHS + 1 and min(self.losses[1:]) >= self.losses[0]:
+            self.warn(f"the loss of the first batch in evaluation mode has not fallen in {EPOCHS} epochs: "
+                      f"{', '.join(f'{loss:.3f}' for loss in self.losses)}. Look at the learning rate (--lr, "
+                      "--warmup_steps), and with detr-jittor dataset show at the boxes")
+
+    def check_ap(self, ap: float | None) -> None:
+        losses = self.trained_loss
+        if ap == 0 and self.last_ap == 0 and len(losses) > 2 and losses[-1] < 0.7 * losses[0]:
+            self.warn(f"AP is 0 in two evaluations although the training loss fell from {losses[0]:.3f} to "
+                      f"{losses[-1]:.3f}: look whether both splits number their classes alike, whether the validation "
+                      "pictures are of the same size and kind (--min_size), and with detr-jittor dataset show at their "
+                      "boxes")
+        self.last_ap = self.last_ap if ap is None else ap
+
+    def check_targets(self, batch: Batch) -> None:
+        """Every object lies in its picture, and has a size."""
+        for target in batch.targets:
+            centres, sides = target.boxes[:, :2], target.boxes[:, 2:]
+            inside = np.abs(2 * centres - 1) + sides <= 1 + SLACK  # [T, 2]
+            if not (inside.all() and (sides > 0).all()):
+                self.warn(f"image {target.image_id}: after augmentation a box lies outside of its picture, or is empty")
+
+    def warn(self, text: str) -> None:
+        if self.processes.rank == 0:
+            print(f"warning: {text}.", file=sys.stderr)
+
+
+def checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array))
+
+
+def checksum_of_all(state: State) -> int:
+    return zlib.crc32(repr([(name, checksum(value)) for name, value in sorted(state.model.items())]).encode())

@@ -1,0 +1,163 @@
+"""Jittor 1.3.11 with a few of its sources patched, in a folder of our own.
+
+The folder holds a link to each file of the installed packages, and a copy of those that a patch changes; Jittor is then
+imported from there. Nothing that is installed changes, and the folder is never changed either: its name is made of the
+patches and of where Jittor is installed. What Jittor compiles goes by that name too, so a patched and an unpatched
+Jittor never share an object.
+"""
+
+import contextlib
+import hashlib
+import importlib.machinery
+import os
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from detr_jittor.errors import DetrError
+
+PACKAGES = ("jittor", "jittor_utils")
+INSTALL = "Run: pip install --no-deps jittor==1.3.11.0"  # it would ask for NumPy 1, which newer Pythons do not have
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What changes in one file, and which state of the file that was written for."""
+
+    file: str  # from the folder of the installed packages
+    digest: str  # SHA-256 of the original
+    changes: tuple[tuple[str, str], ...]  # (a text that stands in it exactly once, what takes its place)
+
+
+# https://numpy.org/doc/stable/numpy_2_0_migration_guide.html#c-api-changes; numpy/_core/include/numpy/ndarraytypes.h
+NUMPY_2 = (
+    Patch("jittor/src/pyjt/numpy.h", "2d2d09539972b6a056aa6910b654f115704c777f1f923819f855f30376d19556", (
+        # the head of PyArray_Descr; what follows has moved too, but Jittor reads none of it
+        ("    char flags;\n    int type_num;\n    int elsize;\n    int alignment;\n",
+         "    char former_flags;\n    int type_num;\n    uint64 flags;\n    Py_ssize_t elsize;\n"
+         "    Py_ssize_t alignment;\n"),
+        ("EXTERN_LIB void (*PyArray_CastScalarToCtype)",
+         "EXTERN_LIB PyArrayDescr_Proxy* (*PyArray_DescrFromType)(int);\n"
+         "EXTERN_LIB void (*PyArray_CastScalarToCtype)"),
+    )),
+    Patch("jittor/src/pyjt/numpy.cc", "1bdec1b2c8e2599775116982634e7a6f0530479cdc64cb4d1bb1032d359c386e", (
+        ('"numpy.core.multiarray"', '"numpy._core.multiarray"'),
+        ("fill(PyArray_CopyInto, 82);", "fill(PyArray_CopyInto, 50);\n    fill(PyArray_DescrFromType, 45);"),
+        ("void (*PyArray_CastScalarToCtype)",
+         "PyArrayDescr_Proxy* (*PyArray_DescrFromType)(int);\nvoid (*PyArray_CastScalarToCtype)"),
+    )),
+    Patch("jittor/src/pyjt/py_converter.h", "188a8301c4cb2da46a4ffd36e49e23e3c5826a9f0de40bccacb34e8888262607", (
+        # an index that is a NumPy scalar: NumPy 2 asks a dtype for its class, and this one has only a number
+        ("        PyArrayDescr_Proxy array_descr;\n        array_descr.type_num = 5; // 5: int32\n",
+         "        PyObjHolder int32_descr((PyObject*)PyArray_DescrFromType(5)); // 5: int32\n"),
+        ("PyArray_CastScalarToCtype(obj, &value, &array_descr);",
+         "PyArray_CastScalarToCtype(obj, &value, (PyArrayDescr_Proxy*)int32_descr.obj);"),
+    )),
+)
+
+# What every patched Jittor has, so that it may lie in our folder and run on the newest Python.
+ALWAYS = (
+    Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898", (
+        # https://peps.python.org/pep-0667/: what exec() defines in a function is no longer found in locals()
+        ("mod = locals()[gen_name]", "mod = sys.modules[gen_name]"),
+    )),
+    Patch("jittor_utils/__init__.py", "d05495d9890cd83f3a83035fff7d9296155c53495d5ddf40fff3b1429896c91c", (
+        ("mod = locals()[hash]", "mod = sys.modules[hash]"),
+        # the name of its cache: of the patches, not of the home directory that they lie in
+        ("jittor_path_key = get_str_hash(__file__)[:4]", "jittor_path_key = __file__.split(os.sep)[-3]"),
+    )),
+)
+
+
+def needed(numpy_version: str, python: tuple[int, ...] = tuple(sys.version_info)) -> tuple[Patch, ...]:
+    """The patches that Jittor needs with this NumPy and this Python, () where it may stay as it is installed."""
+    numpy_2 = int(numpy_version.split(".")[0]) >= 2
+    return (ALWAYS if numpy_2 or python >= (3, 13) else ()) + (NUMPY_2 if numpy_2 else ())
+
+
+def patched(patch: Patch, installed: Path) -> str:
+    """The text of a file with its changes; `installed` is the folder that holds Jittor's packages.
+
+    Errors: DetrError if the file is not the one that the patch was written for.
+    """
+    path = installed / patch.file
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != patch.digest:
+        raise DetrError(f"{path} is not the file of Jittor 1.3.11.0, and only for that one is there a patch.",
+                        "Run: pip install --force-reinstall --no-deps jittor==1.3.11.0")
+    text = data.decode()
+    for old, new in patch.changes:
+        assert text.count(old) == 1, (patch.file, old)
+        text = text.replace(old, new)
+    return text
+
+
+def installed_folder() -> Path:
+    """The folder that holds Jittor's packages, also when a patched Jittor is already imported.
+
+    Errors: DetrError if Jittor is not installed.
+    """
+    spec = importlib.machinery.PathFinder.find_spec("jittor_utils")
+    if spec is None or spec.origin is None:
+        raise DetrError("Jittor is not installed.", INSTALL)
+    return Path(spec.origin).parents[1]
+
+
+def folder(home: Path, patches: tuple[Patch, ...]) -> Path:
+    """Where the patched Jittor lies if Jittor's home is `home`."""
+    key = hashlib.sha256(repr((str(installed_folder()), patches)).encode()).hexdigest()[:12]
+    return home / ".cache" / "jittor" / "patched" / key
+
+
+def place(home: Path, patches: tuple[Patch, ...]) -> Path:
+    """Make the folder unless it is there, and return it. Safe when several processes start at once.
+
+    Errors: DetrError if Jittor is another one than the patches are for; OSError if the disk is full.
+    """
+    installed, target = installed_folder(), folder(home, patches)
+    texts = {patch.file: patched(patch, installed) for patch in patches}
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="placing-", dir=target.parent) as scratch:
+        new = Path(scratch) / "new"
+        for package in PACKAGES:
+            link(installed / package, new / package)
+        for file, text in texts.items():
+            (new / file).unlink()
+            (new / file).write_text(text)
+        try:
+            os.rename(new, target)
+        except OSError:
+            if not target.is_dir():  # another process was quicker
+                raise
+    return target
+
+
+@contextlib.contextmanager
+def in_front(place: Path | None):
+    """Import from the folder `place` first, for a while; None: as ever. What pip does when it installs is done then:
+    Python compiles the files, without a word on their escape sequences."""
+    added = [str(place)] if place else []
+    sys.path[:0] = added
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            yield
+    finally:
+        for path in added:
+            sys.path.remove(path)
+
+
+def link(source: Path, target: Path) -> None:
+    """Links to the files, not to the folders: a file then finds its neighbours in the folder of the links. What Python
+    compiled stays behind, since it would keep the places of the originals."""
+    target.mkdir(parents=True)
+    for entry in os.scandir(source):
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                link(Path(entry.path), target / entry.name)
+        else:
+            os.symlink(entry.path, target / entry.name)

@@ -1,0 +1,100 @@
+"""A run watches itself: a sound one has nothing to say, and each planted fault is named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy_twin import NumpyTwin
+
+from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
+from detr_jittor.engine import build, job
+from detr_jittor.engine.train import train
+from detr_jittor.engine.watch import EPOCHS, Watch
+from detr_jittor.twin.processes import Processes
+
+FROZEN = "backbone.0.body.conv1.weight"
+
+
+class Drifting(NumpyTwin):
+    def train_step(self, *args):
+        self.model[FROZEN] *= 1.0001
+        return super().train_step(*args)
+
+
+class Still(NumpyTwin):
+    def train_step(self, *args):
+        before = self.model["class_embed.bias"].copy()
+        losses = super().train_step(*args)
+        self.model["class_embed.bias"] = before
+        return losses
+
+
+class Broken(NumpyTwin):
+    def train_step(self, *args):
+        losses = super().train_step(*args)
+        self.moments["class_embed.weight"][1][0, 0] = np.inf
+        return losses
+
+
+class TooFast(NumpyTwin):
+    def train_step(self, batch, seed, lr_factor):
+        return super().train_step(batch, seed, 3 * lr_factor)
+
+
+class Upwards(NumpyTwin):
+    def train_step(self, batch, seed, lr_factor):
+        return super().train_step(batch, seed, -lr_factor)
+
+
+FAULTS = {Drifting: f"frozen have changed: {FROZEN}", Still: "did not move 1 of 3 trained weights: class_embed.bias",
+          Broken: "moments are not finite: class_embed.weight", TooFast: "but the schedule's learning rate is",
+          Upwards: f"has not fallen in {EPOCHS} epochs"}
+
+
+def test_a_sound_run_says_nothing(config, capfd):
+    assert train(config) == 0
+    assert "warning: the first step" not in (said := capfd.readouterr().err) and "frozen" not in said
+    assert "loss of the first batch" not in said and "AP is 0" not in said
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_named(fault, config, monkeypatch, capfd):
+    for module in (build, job):
+        monkeypatch.setattr(module, "load_twin", lambda framework: fault)
+    train(config)
+    assert FAULTS[fault] in capfd.readouterr().err
+
+
+def test_processes_with_different_weights(config, capfd):
+    class Two(Processes):
+        size = 2
+
+        def gather(self, value):
+            return [value, value + 1]
+
+    watch = Watch(config, NumpyTwin(config, 3), Two())
+    watch.look(7, watch.twin.state())
+    assert "step 7: the processes have different weights" in capfd.readouterr().err
+
+
+def test_a_box_outside_of_its_picture(config, capfd):
+    watch = Watch(config, NumpyTwin(config, 3))
+    loader = Loader(open_split(config.data, "train"), config.data, 2, True, 0)
+    batch = next(iter(loader.epoch(0)))
+    watch.check_targets(batch)
+    assert capfd.readouterr().err == ""
+    target = batch.targets[1]
+    batch.targets[1] = replace(target, boxes=target.boxes + np.float32([0.9, 0, 0, 0]))
+    watch.check_targets(batch)
+    assert f"image {target.image_id}: after augmentation a box lies outside" in capfd.readouterr().err
+    loader.close()
+
+
+def test_no_ap_with_a_falling_loss(config, capfd):
+    watch = Watch(config, NumpyTwin(config, 3))
+    for loss, ap in ((9.0, 0.0), (8.0, None), (5.0, 0.0)):
+        watch.after_epoch(0, loss, ap)
+    assert "AP is 0 in two evaluations although the training loss fell from 9.000 to 5.000" in capfd.readouterr().err
+    watch.after_epoch(0, 4.0, 0.1)
+    assert "AP is 0" not in capfd.readouterr().err
