@@ -10,7 +10,6 @@ from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.averages import BY_OBJECT
 from detr_jittor.engine.place import Place, pictures_a_step
 from detr_jittor.errors import DetrError
-from detr_jittor.evaluate.mistakes_page import write_mistakes, write_sheet
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import RunLog, read_log, write_whole
@@ -82,6 +81,8 @@ class Reporting:
         """Draw what the best checkpoint so far finds in some pictures of the validation split."""
         if self.folder is None or results.mistakes is None:
             return
+        from detr_jittor.evaluate.mistakes_page import write_sheet  # matplotlib's fonts
+
         self.best = results, index
         with self.on_disk("the validation pictures"):
             write_sheet(self.folder / VAL_BEST, results.mistakes.sample, index)
@@ -89,6 +90,8 @@ class Reporting:
     def draw_mistakes(self) -> None:
         """Write the page of what the best checkpoint of this process gets wrong."""
         if self.best:
+            from detr_jittor.evaluate.mistakes_page import write_mistakes
+
             with self.on_disk("what went wrong"):
                 write_mistakes(self.folder, *self.best)
 

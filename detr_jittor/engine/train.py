@@ -136,7 +136,7 @@ def evaluation(run: Run) -> tuple[Results | None, dict]:
     measured, entries = {}, {}
     for name, (data, loader) in run.evaluated.items():
         began = time.monotonic()
-        measured[name], averages = evaluate_split(run.job, data, loader)
+        measured[name], averages = evaluate_split(run.job, data, loader, mistakes=name == "test")
         if measured[name] is None:
             run.job.agreement.between_steps()
             return None, {}

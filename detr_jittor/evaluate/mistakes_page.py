@@ -27,7 +27,7 @@ from detr_jittor.evaluate.mistakes import (
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import write_whole
-from detr_jittor.report.page import Table, cards, embedded, heading, legend, page, paragraph, picture
+from detr_jittor.report.page import Table, cards, embedded, folded, heading, legend, page, paragraph, picture
 from detr_jittor.report.pictures import draw_boxes, drawable, font_of
 from detr_jittor.report.replacing import replacing
 
@@ -44,6 +44,7 @@ MEANT = {
     BADLY_PLACED: "the right class, but less than half of the object and the box together are shared",
     INVENTED: "a detection where there is no such object",
 }
+MOST_ROWS = 25  # classes whose tables are not folded up
 CONFUSIONS = 15  # the most frequent ones that have a line
 
 
@@ -73,6 +74,7 @@ def parts(place: Path, results: Results, index: CocoIndex, shown: int) -> list[s
     """The page, top to bottom."""
     mistakes, stats = results.mistakes, results.bbox.stats
     names = ["AP", "AP50", "AP75", "AP of small objects", "AP of medium ones", "AP of large ones"]
+    tables = class_table(mistakes).html() + mistakes_table(mistakes).html()
     confusion = f"{shown} of {len(mistakes.classes)} classes" if shown < len(mistakes.classes) else "all classes"
     return [
         paragraph(f"{index.name}: {len(index)} pictures. AP is COCO's. All else is of the boxes at an IoU of 0.50, and "
@@ -80,7 +82,7 @@ def parts(place: Path, results: Results, index: CocoIndex, shown: int) -> list[s
                   "note"),
         cards([(number(value), name) for value, name in zip(stats, names)]),
         heading("Kinds of mistakes"), kinds_table(mistakes).html(),
-        heading("Classes"), class_table(mistakes).html(), mistakes_table(mistakes).html(),
+        heading("Classes"), tables if len(mistakes.classes) <= MOST_ROWS else folded("The tables by class", tables),
         heading("What is taken for what"),
         paragraph(f"{confusion[0].upper()}{confusion[1:]}; a row's colours are shares of that row. The last row is "
                   "what was found where no such object is left, the last column what was not found.", "note"),
