@@ -29,7 +29,7 @@ MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head ne
 INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
-        "torchrun")
+        "torchrun", "detr-jittor app", "detr-jittor watch")
 
 
 def code(language: str) -> list[tuple[str, str]]:
