@@ -139,7 +139,9 @@ def adapted(command: str, place: Path) -> list[str]:
     trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words and words[0] != "dataset"
     weights = place / ("detector" if "--frozen_weights" in words else "trained") / "checkpoint.pkl"
     places = {"/path/to/coco": place / ("panoptic" if panoptic else "coco"), "/path/to/panoptic": place / "panoptic",
-              "output/path/to/checkpoint.pkl": weights, "pictures/": place / "coco" / "val2017"}
+              "output/path/to/checkpoint.pkl": weights,
+              "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
+              "pictures/": place / "coco" / "val2017"}
     words = [str(places.get(word, word)) for word in words]
     words += SMALL.split() if trains else ["--epochs", "1"] if words[0] == "demo" else []
     return [sys.executable, "-m", "detr_jittor", *words, *(MASKS.split() if masks else [])]
