@@ -29,7 +29,7 @@ MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head ne
 INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
-        "torchrun")
+        "torchrun", "detr-jittor app", "detr-jittor watch")
 
 
 def code(language: str) -> list[tuple[str, str]]:
@@ -138,7 +138,9 @@ def adapted(command: str, place: Path) -> list[str]:
     trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words and words[0] != "dataset"
     weights = place / ("detector" if "--frozen_weights" in words else "trained") / "checkpoint.pkl"
     places = {"/path/to/coco": place / ("panoptic" if panoptic else "coco"), "/path/to/panoptic": place / "panoptic",
-              "output/path/to/checkpoint.pkl": weights, "pictures/": place / "coco" / "val2017"}
+              "output/path/to/checkpoint.pkl": weights,
+              "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
+              "pictures/": place / "coco" / "val2017"}
     words = [str(places.get(word, word)) for word in words]
     words += SMALL.split() if trains else ["--epochs", "1"] if words[0] == "demo" else []
     return [sys.executable, "-m", "detr_jittor", *words, *(MASKS.split() if masks else [])]
