@@ -17,6 +17,8 @@ from detr_jittor.checkpoint.official import OFFICIAL
 from detr_jittor.cli import commands as program
 from detr_jittor.cli.options import config_of
 from detr_jittor.config.check import check
+from detr_jittor.config.options import Config
+from detr_jittor.data.convert import convert
 from detr_jittor.data.demo import write_demo_set
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,7 @@ MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head ne
 INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
-        "torchrun")
+        "torchrun", "detr-jittor app", "detr-jittor watch")
 
 
 def code(language: str) -> list[tuple[str, str]]:
@@ -106,6 +108,10 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     write_demo_set(folder / "coco", train=64, val=8, size=64)
     write_panoptic_set(folder / "panoptic", train=8, val=8, size=64)
+    convert(Config().replace(coco_path=str(folder / "coco")).data, folder / "my_pictures", "yolo")
+    for name, split in (("a", "train"), ("b", "val")):
+        (folder / f"{name}.json").symlink_to(folder / "coco" / "annotations" / f"instances_{split}2017.json")
+        (folder / f"pictures_{name}").symlink_to(folder / "coco" / f"{split}2017")
     picture = sorted((folder / "coco" / "val2017").iterdir())[0]
     (folder / "photo.jpg").write_bytes(picture.read_bytes())
     write_film(folder / "film.mp4")
@@ -129,10 +135,12 @@ def adapted(command: str, place: Path) -> list[str]:
     """The command with the paths of this test, and a small model where it trains."""
     panoptic = "coco_panoptic" in command
     words = words_of(command)
-    trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words
+    trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words and words[0] != "dataset"
     weights = place / ("detector" if "--frozen_weights" in words else "trained") / "checkpoint.pkl"
     places = {"/path/to/coco": place / ("panoptic" if panoptic else "coco"), "/path/to/panoptic": place / "panoptic",
-              "output/path/to/checkpoint.pkl": weights, "pictures/": place / "coco" / "val2017"}
+              "output/path/to/checkpoint.pkl": weights,
+              "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
+              "pictures/": place / "coco" / "val2017"}
     words = [str(places.get(word, word)) for word in words]
     words += SMALL.split() if trains else ["--epochs", "1"] if words[0] == "demo" else []
     return [sys.executable, "-m", "detr_jittor", *words, *(MASKS.split() if masks else [])]

@@ -31,7 +31,7 @@ DEMO_SIDE = 480  # pixels of the generated pictures, where there are no real one
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for bench.json and the page")
-    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, within five minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rows and rounds, in about five minutes")
     parser.add_argument("--coco_path", metavar="P", help="folder with annotations/, train2017/ and val2017/, for an "
                                                          "epoch of real pictures [generated ones]")
     parser.add_argument("--config", metavar="FILE", help="take the model from the config.json of a run [DETR-R50]")

@@ -1,6 +1,5 @@
 """An annotation file in COCO's format, before anything in it is looked at."""
 
-import codecs
 import gc
 import json
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ FORMAT = "Pass an annotation file in COCO's format."
 def read_json(path: Path) -> dict:
     """The three lists of a COCO file. Errors: DetrError if it cannot be read or is no COCO file."""
     try:
-        content = json.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        content = parsed(path.read_bytes())
     except OSError as error:
         raise DetrError(f"{path}: cannot be read ({error.strerror}).", FORMAT) from None
     except (ValueError, RecursionError) as error:
@@ -27,6 +26,14 @@ def read_json(path: Path) -> dict:
     if wrong:
         raise DetrError(f"{path}: no list of {' and none of '.join(wrong)}.", FORMAT)
     return content
+
+
+def parsed(content: bytes):
+    """JSON in UTF-8, 16 or 32, with or without a byte-order mark, or else as Python writes it on a Chinese Windows."""
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError:
+        return json.loads(content.decode("gb18030"))
 
 
 def empty_lists(images: list, categories: list) -> list[Fault]:

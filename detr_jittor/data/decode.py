@@ -22,6 +22,7 @@ from detr_jittor.errors import DetrError
 LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels from which Pillow takes a picture for an attack
 MEND = "Replace or remove the file."
 ORIENTATION = 0x0112  # EXIF tag
+HEADS = {b"\xff\xd8": ("JPEG", "MPO"), b"\x89P": ("PNG",)}  # first bytes → formats, so that no others are tried
 # Formats that Pillow knows by name, and opens only with programs or plug-ins that are not here.
 STUBS = {".bufr", ".grib", ".h5", ".hdf", ".mpg", ".mpeg", ".eps", ".ps", ".wmf", ".emf"}
 
@@ -112,11 +113,14 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def opened(file):
-    """A file's picture, without warnings about large pictures and odd metadata, which change nothing here."""
+def opened(file, formats: tuple[str, ...] | None = None):
+    """A file's picture, without warnings about large pictures and odd metadata, which change nothing here.
+
+    Args: formats: that are tried, by Pillow's names; None: all.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats) as image:
             yield image
 
 
@@ -184,7 +188,7 @@ def upright_size(path: str | Path) -> tuple[int, int]:
     Errors: DetrError naming the file, if it is missing or no picture.
     """
     try:
-        with opened(path) as image:
+        with open(path, "rb") as file, opened(file, HEADS.get(file.read(2))) as image:
             width, height = image.size
             is_turned = image.format != "TIFF" and noted(image) >= 5  # of TIFF, Pillow gives the upright size
     except Exception as error:  # a damaged file can raise almost anything in its decoder

@@ -67,14 +67,18 @@ class Listing:
 
         Args:
             split: that the picture is of. One in a folder of another split is another picture.
-            stem: the suffix may be another or be missing.
+            stem: the suffix may be another. It may always be missing.
         """
         best: list[str] = []
         for parts in forms(wanted):
-            name = parts[-1]
-            candidates = self._by_stem.get(PurePosixPath(name).stem, []) + self._by_stem.get(name, []) if stem else \
-                self.by_name.get(name, [])
-            fitting = {c: (shared(folded(c).split("/"), parts), split_of_folders(c) == split) for c in candidates
+            name, suffix = os.path.splitext(parts[-1])
+            candidates = self.by_name.get(parts[-1], [])
+            if suffix not in self.suffixes:
+                candidates = self._by_stem.get(parts[-1], [])
+            elif stem:
+                candidates = self._by_stem.get(name, [])
+            fitting = {c: (shared([*folded(c).split("/")[:-1], parts[-1]], parts), split_of_folders(c) == split)
+                       for c in candidates
                        if not split or split_of_folders(c) in ("", "trainval", split)}
             if fitting:
                 best = [c for c, rank in fitting.items() if rank == max(fitting.values())]
@@ -87,8 +91,9 @@ class Listing:
         """The picture whose name looks most like this one; empty if none does."""
         if len(self.pictures) > MANY:
             return ""
-        name = re.split(r"[/\\]", wanted)[-1]
-        return next(iter(difflib.get_close_matches(name, [p.rpartition("/")[2] for p in self.pictures], 1)), "")
+        names = {name.rpartition("/")[2]: name for name in self.pictures}
+        found = difflib.get_close_matches(re.split(r"[/\\]", wanted)[-1], names, 1)
+        return names[found[0]] if found else ""
 
 
 def files_below(root: str) -> Iterator[str]:

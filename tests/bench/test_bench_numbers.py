@@ -1,11 +1,13 @@
 """Medians, ratios and what is asked for; the file and the table that are made of them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from detr_jittor.bench import report
+from detr_jittor.bench import report, run
 from detr_jittor.bench.numbers import Row, pairs, spread
+from detr_jittor.bench.plan import QUICK
 
 CONDITIONS = {"command": "detr-jittor bench", "seconds": 12.0, "versions": {"torch": "2"}, "limit_gflops": [],
               "machine": {"cpu": "a processor", "instructions": "AVX2", "threads": 2, "system": "Linux"},
@@ -72,3 +74,12 @@ def test_the_table(row):
     assert cells[1:7] == ["2 s", "PyTorch eager", "5 s", "2.50 (2.00–3.00)", "≥ 3 ✗", "0.40 and 0.16"]
     html = report.to_html([row], CONDITIONS)
     assert "2.50 (2.00–3.00)" in html and "<script" not in html and "a processor" in html
+
+
+def test_the_most_important_rows_come_first(monkeypatch):
+    """The time of a quick run may end before the last ones."""
+    order = []
+    for name in ("training", "starts", "demo_step", "inference"):
+        monkeypatch.setattr(run, name, lambda session, *args, name=name, **more: order.append((name, *args[1:])))
+    run.run(SimpleNamespace(plan=QUICK, rows=[]))
+    assert order == [("training", ["eager"]), ("inference",), ("demo_step",), ("starts",), ("training", ["bf16"])]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from detr_jittor.data import decode
-from detr_jittor.data.decode import read_image
+from detr_jittor.data.decode import read_image, upright_size
 from detr_jittor.errors import DetrError
 
 RANDOM = np.random.default_rng(5)
@@ -202,3 +202,16 @@ def test_the_suffixes_of_what_can_be_read():
     suffixes = decode.readable_suffixes()
     assert {".jpg", ".jpeg", ".jfif", ".png", ".avif", ".jp2", ".webp", ".tif", ".bmp", ".gif", ".ppm"} <= suffixes
     assert not {".txt", ".json", ".mp4", ".mpg", ".eps", ".h5", ".pdf", ""} & suffixes
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "bmp", "gif"])
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_the_size_that_the_head_of_a_file_tells(tmp_path, suffix, turn):
+    """Is that of the pixels as they are read, upright."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {} if suffix in ("bmp", "gif") else {"exif": exif}
+    Image.new("RGB", (30, 20)).save(tmp_path / f"a.{suffix}", **options)
+    size = upright_size(tmp_path / f"a.{suffix}")
+    assert size == read_image(tmp_path / f"a.{suffix}").shape[:2]
+    assert size == ((30, 20) if turn >= 5 and options else (20, 30))

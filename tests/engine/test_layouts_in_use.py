@@ -55,4 +55,6 @@ def test_a_layout_is_of_use_everywhere(numpy_twin, tmp_path, capsys, export):
 
 
 def kind_of(export: str) -> str:
-    return "COCO (" if "coco" in export else "Pascal VOC (" if "voc" in export else "YOLO ("
+    if export == "labelme_files":
+        return "labelme ("
+    return "COCO (" if "coco" in export else "Pascal VOC (" if "voc" in export or "mit" in export else "YOLO ("

@@ -7,14 +7,16 @@ from pathlib import Path
 from detr_jittor.config.options import DataConfig
 from detr_jittor.data.annotation_file import read_json
 from detr_jittor.data.content import Content
-from detr_jittor.data.layouts import coco, voc, yolo
+from detr_jittor.data.layouts import coco, labelme, voc, yolo
 from detr_jittor.data.layouts.layout import WHOLE, Layout
 from detr_jittor.data.listing import Listing
 from detr_jittor.data.split_names import SPLITS
 from detr_jittor.errors import DetrError
 
-KNOWN = ("Give a folder of COCO (JSON files, under any names), YOLO (data.yaml, or images/ and labels/) or Pascal VOC "
-         "(XML files); --train_json and --train_images name files of COCO's format one by one.")
+KNOWN = ("Give a folder of COCO (JSON files, under any names), YOLO (data.yaml, or images/ and labels/), Pascal "
+         "VOC (XML files) or labelme; --train_json and --train_images name files of COCO's format one by one.")
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z", ".bz2", ".xz", ".zst")
 
 
 def find_layout(data: DataConfig) -> Layout:
@@ -34,7 +36,7 @@ def find_layout(data: DataConfig) -> Layout:
     if layout := official(root):
         return layout
     listing = Listing(root)
-    for finder in (yolo.find_described, coco.find, voc.find, yolo.find_bare):
+    for finder in (yolo.find_described, coco.find, voc.find, labelme.find, yolo.find_bare):
         if layout := finder(listing):
             return layout
     raise unknown(listing)
@@ -82,6 +84,8 @@ def of_file(file: Path) -> Layout:
     if file.suffix.lower() == ".json":
         return Layout(file.parent, f"COCO ({file.name})",
                       {WHOLE: partial(read_file, file, None, folder_around(file), "")})
+    if file.suffix.lower() in ARCHIVES:
+        raise DetrError(f"{file}: an archive.", "Unpack it and give the folder.")
     raise DetrError(f"{file}: no folder.", KNOWN)
 
 

@@ -64,6 +64,9 @@ def of_description(listing: Listing, file: Path, description: dict) -> Layout:
                 remarks.append(f"{file.name}: {key}: {entry}: is not there")
         if pictures:
             parts[split] = partial(read, listing, file, split, pictures, names, description.get("kpt_shape"))
+    said, given = text_of(description.get("nc")), description.get("names")
+    if said.isdecimal() and type(given) in (list, dict) and len(given) != int(said):
+        remarks.append(f"{file.name} says nc {said} but names {len(given)} classes, which are taken")
     return Layout(listing.root, f"YOLO ({file.name})", parts, remarks)
 
 

@@ -24,6 +24,7 @@ class LabelReader:
         self.content = content
         self.keypoints = math.prod(map(int, keypoints)) if type(keypoints) is list and all(
             str(k).isdecimal() for k in keypoints) else 0
+        self.known = {category["id"] for category in content.categories}
         self.unreadable: list[tuple[str, str]] = []
         self.labels = self.confident = 0  # pictures with a label file; lines with a confidence
 
@@ -74,6 +75,10 @@ class LabelReader:
             return self.fault(called, "holds something that is no number", FORM, " ".join(words))
         if not number.is_integer() or abs(number) > 2**31:
             return self.fault(called, "does not begin with a class number", FORM, words[0])
+        if self.known and number not in self.known:
+            return self.fault(called, f"its class is not among those of {self.content.file.name}, "
+                              f"{min(self.known)} … {max(self.known)}", "Count the classes from 0, or name this one.",
+                              words[0])
         if len(values) == 4 + self.keypoints and self.keypoints:
             values = values[:4]
         if len(values) in (5, *range(7, len(values) + 1, 2)):  # what a detector wrote ends in its confidence
