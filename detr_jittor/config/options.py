@@ -122,9 +122,8 @@ class DataConfig:
     remove_difficult: bool = option(False, "leave out objects that are marked difficult")
     min_size: int = option(800, "short side of the pictures; the scales of training shrink with it (added)")
     max_size: int = option(1333, "longest side of the pictures (added)")
-    augmentation: str = option("full", "training pictures: full as in the paper, strong for few pictures (flip, "
-                               "colours, nearer and farther), flip only, or none (added)",
-                               ("full", "strong", "flip", "none"))
+    augmentation: str = option("full", "training pictures: full as in the paper, flip only, or none (added)",
+                               ("full", "flip", "none"))
     num_workers: int = option(2, "processes that read pictures")
     max_bad_images: int = option(10, "stop when more pictures than this cannot be read; each is left out (added)")
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_jittor.data.strong import recoloured, zoomed
 from detr_jittor.data.transforms import Sample, crop, hflip, resize, size_for
 from detr_jittor.errors import DetrError
 
@@ -20,7 +19,7 @@ LONGEST = 16_384  # pixels; what would grow longer before the crop is a strip, a
 class Recipe:
     """How pictures are transformed. The draws come from the generator that each call is given."""
 
-    augmentation: str  # "full", "flip", "strong" or "none"
+    augmentation: str  # "full", "flip" or "none"
     min_size: int  # short side in pixels
     max_size: int  # longest side in pixels
 
@@ -34,8 +33,6 @@ class Recipe:
             return self.scaled(sample, self.min_size)
         if random.random() < 0.5:
             sample = hflip(sample)
-        if self.augmentation == "strong":
-            return self.scaled(zoomed(recoloured(sample, random), random), self.min_size)
         if self.augmentation == "flip":
             return self.scaled(sample, self.min_size)
         if random.random() >= 0.5:

@@ -1,7 +1,6 @@
 """Transforms against independent formulas, against torch where the reference uses it, and by their properties."""
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -15,7 +14,6 @@ from PIL import Image
 
 from detr_jittor.data import transforms
 from detr_jittor.data.recipe import SCALES, Recipe
-from detr_jittor.data.strong import FARTHEST, NEAREST, recoloured, zoomed
 from detr_jittor.data.transforms import Sample, crop, has_area, hflip, resize, resize_masks, size_for
 from detr_jittor.errors import DetrError
 
@@ -145,13 +143,13 @@ def test_crop_clips_and_drops(sample, data):
 
 @settings(max_examples=60)
 @given(sample=samples(low=4, high=120, masks=False), seed=st.integers(0, 2**32),
-       augmentation=st.sampled_from(["full", "strong", "flip", "none"]))
+       augmentation=st.sampled_from(["full", "flip", "none"]))
 def test_recipe_keeps_boxes_inside(sample, seed, augmentation):
     recipe = Recipe(augmentation, 80, 133)
     result = recipe(sample, np.random.default_rng(seed))
     height, width = result.size
     assert (result.boxes >= -1e-3).all() and (result.boxes <= np.array([width, height] * 2) + 1e-3).all()
-    if augmentation in ("flip", "none"):
+    if augmentation != "full":
         assert result.size == size_for(*sample.size, 80, 133)
     again = recipe(sample, np.random.default_rng(seed))
     assert np.array_equal(np.asarray(again.image), np.asarray(result.image))
@@ -234,32 +232,3 @@ def test_normalised_into_a_part_of_a_batch():
     transforms.write_normalized(Image.new("RGB", (4, 5), (255, 255, 255)), out[1, :, :5, :4])
     assert np.allclose(out[1, :, :5, :4].mean(axis=(1, 2)), (1 - transforms.MEAN) / transforms.STD)
     assert (out[0] == 0).all() and (out[1, :, 5:] == 0).all() and (out[1, :, :, 4:] == 0).all()
-
-
-@settings(max_examples=60)
-@given(sample=samples(low=8, high=90), seed=st.integers(0, 2**32))
-def test_zoomed_keeps_objects_on_their_pixels(sample, seed):
-    """A box that is filled with its own colour is still filled with it, wherever it comes to lie."""
-    pixels = np.asarray(sample.image).copy()
-    boxes = sample.boxes[:1].round()
-    if not len(boxes) or not has_area(boxes).all():
-        return
-    x1, y1, x2, y2 = boxes[0].astype(int)
-    pixels[y1:y2, x1:x2] = (255, 0, 255)
-    one = replace(sample.keep(np.arange(len(sample.boxes)) == 0), image=Image.fromarray(pixels), boxes=boxes)
-    result = zoomed(one, np.random.default_rng(seed))
-    assert NEAREST * sample.image.width - 1 <= result.image.width <= FARTHEST * sample.image.width + 1
-    for x1, y1, x2, y2 in result.boxes.round().astype(int):
-        inside = np.asarray(result.image)[y1:y2, x1:x2]
-        assert inside.size and (inside == (255, 0, 255)).all()
-    assert result.masks.shape == (len(result.boxes), *result.size)
-
-
-def test_recoloured_changes_colours_and_nothing_else():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
-    sample = replace(blank(20, 30), image=image)
-    result = recoloured(sample, np.random.default_rng(1))
-    assert result.image.size == image.size
-    assert not np.array_equal(np.asarray(result.image), np.asarray(image))
-    assert np.corrcoef(np.asarray(result.image).ravel(), np.asarray(image).ravel())[0, 1] > 0.7
-    assert np.array_equal(np.asarray(recoloured(sample, np.random.default_rng(1)).image), np.asarray(result.image))
