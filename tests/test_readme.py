@@ -26,7 +26,8 @@ PAGES = [*ENGLISH, ROOT / "CONTRIBUTING.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
 MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
-INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
+# Run by CI and by whoever starts.
+INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build", "docker build")
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
         "torchrun", "detr-jittor app", "detr-jittor watch")

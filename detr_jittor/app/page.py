@@ -33,22 +33,6 @@ def gradio():
     return package("gradio", "app", "the page")
 
 
-def as_it_came(part):
-    """Gradio's part for pictures, which now hands over the file as it came: what is wrong with it is said in our words.
-
-    Not a class of our own: Gradio writes a file beside the module of every such class.
-    """
-    usual = part.preprocess
-
-    def preprocess(payload):
-        if payload is None or not payload.path or (payload.url or "").startswith("data:"):
-            return usual(payload)
-        return payload.path
-
-    part.preprocess = preprocess
-    return part
-
-
 class Page:
     """The page's parts. Args of the class: scratch: a folder for files that the browser fetches."""
 
@@ -103,8 +87,8 @@ class Page:
         usual = self.models.get(self.weights).predictor.threshold
         with gr.Row():
             with gr.Column():
-                picture = self.say(as_it_came(gr.Image(type="filepath", sources=["upload", "clipboard", "webcam"],
-                                                       height=420, elem_id="picture")), "label", "picture")
+                picture = self.say(gr.Image(sources=["upload", "clipboard", "webcam"], height=420, elem_id="picture"),
+                                   "label", "picture")
                 threshold = self.say(gr.Slider(FLOOR, 1, value=usual, step=0.01, elem_id="threshold"), "label",
                                      "threshold")
                 with gr.Row():
@@ -127,14 +111,14 @@ class Page:
                 difference = gr.Markdown(elem_id="difference")
         shown = [drawn, told, save_picture, save_json]
         picture.change(self.handler(self.answered), [picture, self.chosen, threshold, self.language],
-                       [self.answer, *shown, looked, side, difference])
+                       [self.answer, *shown, looked, side, difference], preprocess=False)
         threshold.change(self.handler(self.shown), [self.answer, threshold, self.language], shown,
                          trigger_mode="always_last", show_progress="hidden")
         drawn.select(self.handler(self.clicked), [self.answer, threshold, self.language], looked)
         compare.click(self.handler(self.compared), [self.answer, self.chosen, threshold, self.language],
                       [side, difference])
         load.click(self.handler(self.loaded), [weights, picture, threshold, self.language],
-                   [self.chosen, threshold, self.answer, *shown, looked, side, difference])
+                   [self.chosen, threshold, self.answer, *shown, looked, side, difference], preprocess=False)
         self.threshold = threshold
 
     def handler(self, function: Callable) -> Callable:
@@ -154,10 +138,12 @@ class Page:
                                 for name in ("event", "request") if name in function.__code__.co_varnames}
         return safe
 
-    def answered(self, file: str | None, weights: str, threshold: float, language: str, request) -> list:
-        if not file:
+    def answered(self, file: dict | None, weights: str, threshold: float, language: str, request) -> list:
+        """Args: file: what Gradio knows of an upload, which it has not opened: what is wrong with it is said in our
+        words."""
+        if not file or not file.get("path"):
             return [None, None, "", None, None, None, None, ""]
-        answer = Answer(self.models.get(weights), read_image(file))
+        answer = Answer(self.models.get(weights), read_image(file["path"]))
         return [answer, *self.shown(answer, threshold, language, request), None, None, ""]
 
     def shown(self, answer: Answer | None, threshold: float, language: str, request) -> list:
@@ -198,7 +184,7 @@ class Page:
                     for framework, (found, seconds) in results.items()]
         return [pictures, apart]
 
-    def loaded(self, weights: str, file: str | None, threshold: float, language: str, request) -> list:
+    def loaded(self, weights: str, file: dict | None, threshold: float, language: str, request) -> list:
         if self.is_open:
             raise DetrError("this page can be reached from other machines, so no other model can be loaded here.")
         detector = self.models.get(weights.strip())

@@ -1,7 +1,10 @@
 """The page in a real Chromium, with a detector whose answer is known."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,6 +19,7 @@ from detr_jittor.app import serve as serving
 from detr_jittor.app.serve import serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).parents[2]
 LONG = 300_000  # ms: two frameworks start, and Jittor compiles operators
 
 pytestmark = pytest.mark.slow
@@ -148,6 +152,21 @@ def test_other_machines_only_with_a_warning(weights, capsys):
             open_page.page.loaded("detr-r50", None, 0.5, "English", None)
     finally:
         open_page.close()
+
+
+@pytest.mark.parametrize("end, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_watching_ends_and_leaves_nothing(runs, tmp_path, end, status):
+    """`detr-jittor watch` imports no framework, and its folder of temporary files is gone with it."""
+    process = subprocess.Popen([sys.executable, "-m", "detr_jittor", "watch", str(runs), "--no_browser"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+                               env={**os.environ, "TMPDIR": str(tmp_path)})
+    address = process.stdout.readline().split()[0]
+    assert address.startswith("http://127.0.0.1:") and list(tmp_path.glob("detr-jittor-*"))
+    assert b"DETR-Jittor" in urllib.request.urlopen(address, timeout=60).read()
+    process.send_signal(end)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == status and "Traceback" not in told
+    assert not list(tmp_path.glob("detr-jittor-*"))
 
 
 def test_without_gradio_there_is_one_line(weights, capsys, monkeypatch):

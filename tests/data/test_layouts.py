@@ -187,7 +187,7 @@ def confident(root):
 VARIANTS = {
     "an archive's folder": ("datumaro_coco", deeper), "of YOLO": ("roboflow_yolo", deeper),
     "of VOC": ("cvat_voc", deeper), "of Windows": ("datumaro_coco", names_of_pictures(lambda n: f"C:\\set\\img\\{n}")),
-    "addresses": ("datumaro_coco", names_of_pictures(lambda n: f"https://h/p/upload/1/{n}?X-Sig=a/b.png")),
+    "addresses": ("datumaro_coco", names_of_pictures(lambda n: f"https://h/p/upload/1/{n}?v=train_1&X-Sig=a/train_2.jpg")),
     "escapes": ("label_studio_coco", names_of_pictures(lambda n: n.replace("-", "%2D").replace("\\", "%5C"))),
     "capitals": ("datumaro_coco", names_of_pictures(str.upper)), "dots": ("datumaro_coco",
                                                                        names_of_pictures(lambda n: f"./../x/{n}")),
