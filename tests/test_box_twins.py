@@ -56,7 +56,6 @@ def test_steps_have_the_same_losses(pair):
         assert norm(jittor.of) == pytest.approx(norm(pytorch.of), rel=2e-5)
         logs = [twin.train_step(batch, seed, 1.0) for twin in twins]
         assert list(logs[0]) == list(logs[1])
-        assert logs[0]["grad_norm"] == pytest.approx(norm(jittor.of), rel=1e-6)
         for name in logs[1].keys() - {"grad_norm"}:
             assert logs[0][name] == pytest.approx(logs[1][name], rel=2e-6, abs=2e-6), (step, name)
         assert ("loss_giou_dn" in logs[1]) == (twins[0].config.model.denoising > 0)
