@@ -29,8 +29,9 @@ from detr_jittor.frameworks.load import load_twin
 from detr_jittor.predict.export import export, package
 from detr_jittor.predict.found import Found
 from detr_jittor.predict.looked import Looked
-from detr_jittor.predict.predictor import COMPUTING, Predictor, settings
+from detr_jittor.predict.predictor import COMPUTING, Predictor, Threshold, settings
 from detr_jittor.predict.sources import Asked, Picture, asked, batches
+from detr_jittor.predict.tiles import find_in_tiles
 from detr_jittor.report.progress import Progress
 from detr_jittor.types import Classes
 
@@ -103,24 +104,26 @@ class Detector:
         return self._options["framework"]
 
     @overload
-    def predict(self, pictures: Iterable[Picture], threshold: float | None = ..., *, batch_size: int = ...,
-                workers: int = ..., stream: Literal[True]) -> Iterator[Found]: ...
+    def predict(self, pictures: Iterable[Picture], threshold: Threshold = ..., *, batch_size: int = ...,
+                workers: int = ..., tile: int | None = ..., stream: Literal[True]) -> Iterator[Found]: ...
 
     @overload
-    def predict(self, pictures: Picture | Iterable[Picture], threshold: float | None = ..., *, batch_size: int = ...,
-                workers: int = ..., stream: bool = ...) -> Any: ...
+    def predict(self, pictures: Picture | Iterable[Picture], threshold: Threshold = ..., *, batch_size: int = ...,
+                workers: int = ..., tile: int | None = ..., stream: bool = ...) -> Any: ...
 
-    def predict(self, pictures, threshold=None, *, batch_size=4, workers=2, stream=False):
+    def predict(self, pictures, threshold=None, *, batch_size=4, workers=2, tile=None, stream=False):
         """Find objects; with a panoptic model, segments.
 
         Args:
             pictures: a path, a picture of Pillow, an array [H, W, 3] uint8 (red first), a list of these, an array
                 [N, H, W, 3], or a folder.
             threshold: the smallest score of what is given back, from 0 to 1; None: 0.7, with the box decoder 0.4,
-                of segments 0.85.
+                of segments 0.85. "best": for each class the one from which its F1 was best at the last evaluation of
+                its training; or the mistakes.json of an evaluation.
             batch_size: how many pictures go through the model together. Smaller pictures of a batch are padded to its
                 largest, which changes their scores a little; 1 gives each what it gives alone.
             workers: processes that read files ahead, where there are many.
+            tile: look too at overlapping tiles of so many pixels, of pictures much larger than the model's size.
             stream: give results back one by one, while the next ones are computed, not all in a list.
 
         Returns: `Found` for one picture, else a list of them in order. What is unreadable in a folder is told and left
@@ -128,20 +131,22 @@ class Detector:
 
         Errors: DetrError for a picture that was named and cannot be read, and for a folder without any that can.
         """
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise DetrError(f"threshold {threshold} is no score.", "Give a number from 0 to 1.")
         if batch_size < 1 or workers < 0:
             raise DetrError(f"batch_size {batch_size}, workers {workers}: these cannot be.",
                             "Give a batch_size from 1 and workers from 0.")
-        question, predictor = asked(pictures), self.predictor
-        each = self._each(question, predictor, threshold, batch_size, workers, quiet=stream)
+        predictor = self.predictor
+        question, threshold = asked(pictures), predictor.threshold_of(threshold)
+        if tile is None:
+            each = self._each(question, predictor, threshold, batch_size, workers, quiet=stream)
+        else:
+            each = self._each_in_tiles(question, predictor, threshold, tile)
         if question.single:
             return next(each)
         return each if stream else list(each)
 
     __call__ = predict
 
-    def _each(self, question: Asked, predictor: Predictor, threshold: float | None, batch_size: int, workers: int,
+    def _each(self, question: Asked, predictor: Predictor, threshold: Threshold, batch_size: int, workers: int,
               quiet: bool) -> Iterator[Found]:
         pictures, given = question.pictures, 0
         rounds = -(-len(pictures) // batch_size)
@@ -159,10 +164,23 @@ class Detector:
                         print(visible(f"{picture}: {dark}."), file=sys.stderr)
                     given += 1
                     yield Found(picture, target.orig_size, what, predictor.classes)
-        if pictures and not given:
-            raise DetrError(f"none of the {len(pictures)} pictures could be read.", "Pass other pictures.")
+        check_some(question, given)
 
-    def attention(self, picture: Picture, threshold: float | None = None) -> Looked:
+    def _each_in_tiles(self, question: Asked, predictor: Predictor, threshold: Threshold, tile: int) -> Iterator[Found]:
+        given = 0
+        for picture in question.pictures:
+            try:
+                pixels = read_image(picture) if isinstance(picture, Path) else picture
+            except DetrError as error:
+                if question.strict:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                continue
+            given += 1
+            yield Found(picture, pixels.shape[:2], find_in_tiles(predictor, pixels, tile, threshold), predictor.classes)
+        check_some(question, given)
+
+    def attention(self, picture: Picture, threshold: Threshold = None) -> Looked:
         """Where the model looks in one picture: for each object that it finds, and from points of the picture.
 
         Errors: DetrError if it cannot be read.
@@ -256,3 +274,9 @@ class Detector:
             return f"Detector (no weights yet, {self.framework})"
         return (f"Detector({str(self.file)!r}, {len(self.classes.names)} classes, {self._predictor.twin.name} on "
                 f"{self._predictor.twin.device})")
+
+
+def check_some(question: Asked, given: int) -> None:
+    """Errors: DetrError if none of the pictures could be read."""
+    if question.pictures and not given:
+        raise DetrError(f"none of the {len(question.pictures)} pictures could be read.", "Pass other pictures.")

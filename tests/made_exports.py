@@ -285,20 +285,17 @@ def cvat_voc(root: Path, made: list[Made]) -> None:
         picture.save(root / "JPEGImages" / f"{picture.stem}.png")
         write_text(root / "Annotations" / f"{picture.stem}.xml",
                    voc_xml(picture, f"{picture.stem}.png", 0, extra=extra, corner="{}.00"))
-    first = made[0]
-    write_text(root / "Annotations" / f"{first.stem}.xml", voc_xml(first, f"{first.stem}.png", 0, extra=extra).replace(
-        "</annotation>", "<object><name>red</name><bndbox><xmin>0.5</xmin><ymin>0.0</ymin><xmax>4.5</xmax>"
-        "<ymax>6.0</ymax></bndbox></object></annotation>"))
     write_text(root / "ImageSets" / "Main" / "default.txt", "".join(f"{m.stem}\n" for m in made))
     write_text(root / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\n"
                + "".join(f"{c}:1,2,3::\n" for c in NAMES))
 
 
 def label_studio_voc(root: Path, made: list[Made]) -> None:
-    """images/ and Annotations/, names of pictures without their suffix, no lists."""
+    """images/ and Annotations/, names of pictures without their suffix, no lists; whole corners that count from 0."""
     for picture in made:
         picture.save(root / "images" / f"{picture.stem}.jpg")
-        write_text(root / "Annotations" / f"{picture.stem}.xml", voc_xml(picture, picture.stem))
+        write_text(root / "Annotations" / f"{picture.stem}.xml", voc_xml(picture, picture.stem, 0).replace(
+            "<segmented>", "<owner><flickrid>NULL</flickrid><name>Label Studio</name></owner><segmented>"))
 
 
 def roboflow_voc(root: Path, made: list[Made]) -> None:
@@ -319,6 +316,20 @@ def labelme_voc(root: Path, made: list[Made]) -> None:
         write_text(folder / "Annotations" / f"{picture.stem}.xml",
                    voc_xml(picture, f"{picture.stem}.jpg", 0, corner="{}.5").replace("<pose/>", ""))
         write_text(folder / "class_names.txt", "\n".join(["_background_", *NAMES]))
+
+
+def labelme_of_mit(root: Path, made: list[Made]) -> None:
+    """The older LabelMe's XML, as Datumaro writes it: polygons of points, sizes under other names, what was deleted."""
+    for picture in made:
+        picture.save(root / "Images" / picture.split / f"{picture.stem}.png")
+        point = "<pt><x>{:.2f}</x><y>{:.2f}</y></pt>"
+        objects = "".join(
+            f"<object><name>{NAMES[label]}</name><deleted>{deleted}</deleted><id>0</id><polygon>"
+            f"{''.join(point.format(*p) for p in ((x, y), (x + w, y), (x + w, y + h), (x, y + h)))}</polygon></object>"
+            for deleted in (1, 0) for label, x, y, w, h in picture.objects)
+        write_text(root / "Annotations" / picture.split / f"{picture.stem}.xml", (
+            f"<annotation><filename>{picture.stem}.png</filename><folder>{picture.split}</folder><imagesize><nrows>"
+            f"{picture.height}</nrows><ncols>{picture.width}</ncols></imagesize>{objects}</annotation>"))
 
 
 def labelme_files(root: Path, made: list[Made]) -> None:
@@ -343,7 +354,7 @@ EXPORTS: dict[str, Callable[[Path, list[Made]], None]] = {
         roboflow_coco, cvat_coco, datumaro_coco, label_studio_coco, label_studio_coco_addresses, labelme_coco,
         bare_coco, several_coco, roboflow_yolo, ultralytics_yolo, cvat_ultralytics, cvat_yolo, label_studio_yolo,
         labelimg_yolo, pascal_voc, cvat_voc, label_studio_voc, roboflow_voc,
-        labelme_voc, labelme_files)}
+        labelme_voc, labelme_of_mit, labelme_files)}
 # Without a validation split, so that one is made.
 WHOLE = ("cvat_coco", "label_studio_coco", "label_studio_coco_addresses", "label_studio_yolo", "cvat_voc",
          "label_studio_voc")

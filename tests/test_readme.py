@@ -26,10 +26,11 @@ PAGES = [*ENGLISH, ROOT / "CONTRIBUTING.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
 MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
-INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build")  # run by CI and by whoever starts
+# Run by CI and by whoever starts.
+INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build", "docker build")
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
-        "torchrun")
+        "torchrun", "detr-jittor app", "detr-jittor watch")
 
 
 def code(language: str) -> list[tuple[str, str]]:
@@ -138,7 +139,9 @@ def adapted(command: str, place: Path) -> list[str]:
     trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words and words[0] != "dataset"
     weights = place / ("detector" if "--frozen_weights" in words else "trained") / "checkpoint.pkl"
     places = {"/path/to/coco": place / ("panoptic" if panoptic else "coco"), "/path/to/panoptic": place / "panoptic",
-              "output/path/to/checkpoint.pkl": weights, "pictures/": place / "coco" / "val2017"}
+              "output/path/to/checkpoint.pkl": weights,
+              "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
+              "pictures/": place / "coco" / "val2017"}
     words = [str(places.get(word, word)) for word in words]
     words += SMALL.split() if trains else ["--epochs", "1"] if words[0] == "demo" else []
     return [sys.executable, "-m", "detr_jittor", *words, *(MASKS.split() if masks else [])]

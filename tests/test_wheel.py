@@ -4,6 +4,7 @@ The packages that the program needs are lent by the environment of the tests, so
 Jittor's cache is the usual one, so that its core is not compiled again.
 """
 
+import importlib
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 from test_docs import anchor, headings
+
+from detr_jittor.cli import commands as program
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("detr_jittor", "docs", "pics-and-logs", "pyproject.toml", "LICENSE", *(p.name for p in ROOT.glob("*.md")))
@@ -105,3 +108,19 @@ def test_the_demo_and_a_prediction_without_the_clone(installed, tmp_path):
     told = run(command, "predict", "--resume", tmp_path / "demo" / "training" / "checkpoint.pkl", "--output_dir",
                "found", picture, cwd=elsewhere)
     assert "1 pictures drawn in found" in told and (elsewhere / "found" / "predictions.json").is_file()
+
+
+def test_the_dockerfile_names_what_there_is():
+    """Where there is no Docker: the extras, and the commands in its head."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (extras,) = re.findall(r"whl\)\[([\w,]+)\]", text)
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("[project.optional-dependencies]")[1]
+    assert set(extras.split(",")) <= set(re.findall(r"^(\w+) = \[", declared, re.MULTILINE))
+    shown = [line.split(" detr-jittor ", 1)[1].split() for line in text.splitlines() if "docker run" in line]
+    assert len(shown) == 2
+    for name, *words in shown:
+        module = importlib.import_module(f"detr_jittor.cli.{program.commands()[name]}")
+        parser = program.Parser(prog=name)
+        module.add_arguments(parser)
+        assert parser.parse_args(words)
+    assert "detr-jittor doctor" in text and 'ENTRYPOINT ["detr-jittor"]' in text

@@ -14,7 +14,7 @@ from detr_jittor.errors import DetrError, writing
 SUFFIXES = (".pkl", ".pth")
 # What a new run would overwrite, besides checkpoints.
 RESULTS = ("log.txt", "eval_summary.txt", "config.json", "eval.json", "tensorboard", "trackers.json", "panoptic_eval",
-           "training_loss_comparison.png", "performance_comparison.png")
+           "mistakes", "train_batch.jpg", "val_best.jpg", "training_loss_comparison.png", "performance_comparison.png")
 
 
 class RunFolder:

@@ -38,6 +38,7 @@ class Checkpoint:
     batches: int = 0  # batches done of the epoch after `epoch`
     epoch_length: int = 0  # batches in an epoch
     since_best: int = 0  # evaluations since the best AP
+    thresholds: dict[int, float] = field(default_factory=dict)  # label → the score from which F1 was best, if measured
     sums: dict[str, list] = field(default_factory=dict)  # name → [sum, count] of what that epoch logged so far
     note: str = ""  # what a reader should be told about this file
     remarks: list[str] = field(default_factory=list)  # how this file was understood, a sentence each
@@ -61,6 +62,7 @@ def to_record(checkpoint: Checkpoint) -> dict:
         "batches": checkpoint.batches, "epoch_length": checkpoint.epoch_length, "sums": checkpoint.sums,
         "best_ap": checkpoint.best_ap, "since_best": checkpoint.since_best, "parameters": groups,
         "classes": checkpoint.classes and checkpoint.classes.to_json(),
+        "thresholds": {str(label): score for label, score in checkpoint.thresholds.items()},
     }
     return record
 
@@ -117,7 +119,8 @@ def from_record(record) -> Checkpoint:
     return Checkpoint(
         state, whole(record["epoch"], least=-1), whole(ours["step"]), options(record.get("args")),
         classes(ours["classes"]), float(ours["best_ap"]), batches, epoch_length, whole(ours.get("since_best", 0)),
-        {str(name): [float(total), whole(count)] for name, (total, count) in ours["sums"].items()})
+        sums={str(name): [float(total), whole(count)] for name, (total, count) in ours["sums"].items()},
+        thresholds={whole(int(label)): share(score) for label, score in ours.get("thresholds", {}).items()})
 
 
 def weights(record) -> dict[str, np.ndarray]:
@@ -220,6 +223,12 @@ def classes(data) -> Classes | None:
     if not typed or not all(0 <= label < whole(data["num_classes"]) for label in labels):
         raise BadFile("damaged (the classes)")
     return Classes.from_json(data)
+
+
+def share(number) -> float:
+    if type(number) is not float or not 0 <= number <= 1:
+        raise BadFile("damaged (a threshold that is no number from 0 to 1)")
+    return number
 
 
 def whole(number, least: int = 0) -> int:

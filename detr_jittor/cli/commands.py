@@ -14,8 +14,8 @@ from detr_jittor.errors import DetrError, is_out_of_memory, tell
 
 COMMANDS = {  # in the order of --help
     "demo": "demo", "train": "train", "evaluate": "evaluate", "predict": "predict", "dataset": "dataset",
-    "plot": "plot", "doctor": "doctor", "align": "align", "compare": "compare", "bench": "bench",
-    "convert": "convert", "verify-official": "verify_official", "export": "export",
+    "plot": "plot", "app": "app", "watch": "watch", "doctor": "doctor", "align": "align", "compare": "compare",
+    "bench": "bench", "convert": "convert", "verify-official": "verify_official", "export": "export", "card": "card",
 }
 CLI = Path(__file__).parent
 

@@ -18,8 +18,9 @@ from detr_jittor.errors import DetrError, visible, writing
 from detr_jittor.evaluate.segmentation import THRESHOLD
 from detr_jittor.predict.found import Found
 from detr_jittor.predict.looked import Looked
-from detr_jittor.predict.predictor import Predictor, batch_of, settings
+from detr_jittor.predict.predictor import Predictor, Threshold, batch_of, settings
 from detr_jittor.predict.sources import picture_files
+from detr_jittor.predict.tiles import SMALLEST, find_in_tiles
 from detr_jittor.predict.video import Video, VideoWriter
 from detr_jittor.report.progress import Progress
 
@@ -32,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", "--weights", required=True, metavar="CKPT",
                         help="checkpoint of either framework, or the name of a published model such as detr-r50")
     parser.add_argument("--output_dir", required=True, metavar="D", help="folder for what is written")
-    parser.add_argument("--threshold", type=float,
+    parser.add_argument("--threshold", type=threshold, metavar="SCORE|best|FILE",
                         help="smallest score that is shown (default 0.7, with --decoder box 0.4, of segments "
-                             f"{THRESHOLD})")
+                             f"{THRESHOLD}); best: for each class the one from which its F1 was best at the last "
+                             "evaluation of its training; or the mistakes.json of an evaluation")
+    parser.add_argument("--tile", type=int, metavar="PIXELS",
+                        help="look at large pictures in overlapping tiles of this side too, to find small objects")
     parser.add_argument("--attention", action="store_true",
                         help="draw too where the model looks: for each object, and from points of the picture")
     parser.add_argument("--points", nargs="+", metavar="X,Y", type=point,
@@ -47,8 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
+    if isinstance(args.threshold, float) and not 0 <= args.threshold <= 1:
         raise DetrError(f"--threshold {args.threshold} is no score.", "Give a number from 0 to 1.")
+    if args.tile is not None and args.tile < SMALLEST:
+        raise DetrError(f"--tile {args.tile} is too small.", f"Give at least {SMALLEST} pixels.")
+    if args.tile and args.attention:
+        raise DetrError("--attention goes with whole pictures.", "Leave out --tile.")
     if bool(args.pictures) == bool(args.video):
         raise DetrError("predict takes pictures or one --video.", "Pass either.")
     if args.attention and args.video:
@@ -66,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         for sentence in told(checkpoint, args.resume):
             print(sentence)
     predictor = Predictor(checkpoint, config_for(checkpoint, args), args.resume)
+    args.threshold = predictor.threshold_of(args.threshold)
     if video:
-        records = [predict_video(predictor, video, drawings[0], args.threshold)]
+        records = [predict_video(predictor, video, drawings[0], args)]
     else:
         records = predict_pictures(predictor, files, drawings, args)
     with writing(f"{folder}:"):
@@ -91,7 +100,7 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
             continue
         if dark := depth_told(file):
             print(visible(f"{file}: {dark}."))
-        found = find(predictor, pixels, args.threshold)
+        found = find(predictor, pixels, args)
         record = record_of(found)
         with writing(f"{drawing.parent}:"):
             found.draw().save(drawing, quality=95)
@@ -108,7 +117,7 @@ def predict_pictures(predictor: Predictor, files: list[Path], drawings: list[Pat
     return records
 
 
-def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: float | None) -> dict:
+def predict_video(predictor: Predictor, video: Video, drawing: Path, args: argparse.Namespace) -> dict:
     """Draw a video, frame by frame. Returns: the record of predictions.json."""
     record = {"file": str(video.path), "drawing": drawing.name, "pictures_a_second": round(float(video.rate), 3)}
     pictures, stopped = [], None
@@ -117,7 +126,7 @@ def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: 
           contextlib.closing(Progress(str(video.path), video.length)) as progress):
         try:
             for seconds, pixels in video.pictures():
-                found = find(predictor, pixels, threshold)
+                found = find(predictor, pixels, args)
                 out.add(found.draw())
                 record |= {"width": found.width, "height": found.height}
                 pictures.append({"seconds": round(seconds, 3), **record_of(found)})
@@ -134,6 +143,14 @@ def predict_video(predictor: Predictor, video: Video, drawing: Path, threshold: 
 
 def counted(found: Found) -> str:
     return f"{len(found)} {'segment' if found.segmentation else 'object'}" + "s" * (len(found) != 1)
+
+
+def threshold(text: str) -> float | str:
+    """A number, or what else `Predictor.threshold_of` knows."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def point(text: str) -> tuple[int, int]:
@@ -169,9 +186,12 @@ def drawing_names(files: list[Path], folder: Path, suffix: str) -> list[Path]:
     return drawings
 
 
-def find(predictor: Predictor, pixels: np.ndarray, threshold: float | None) -> Found:
+def find(predictor: Predictor, pixels: np.ndarray, args: argparse.Namespace) -> Found:
     """What is found in a picture, with the pixels for the drawing."""
-    (what,) = predictor.find(batch_of([pixels], predictor.recipe), threshold)
+    if args.tile:
+        what = find_in_tiles(predictor, pixels, args.tile, args.threshold)
+    else:
+        (what,) = predictor.find(batch_of([pixels], predictor.recipe), args.threshold)
     return Found(pixels, pixels.shape[:2], what, predictor.classes)
 
 
@@ -180,7 +200,7 @@ def record_of(found: Found) -> dict:
     return {"segments" if found.segmentation else "detections": found.records()}
 
 
-def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: float | None,
+def draw_attention(predictor: Predictor, pixels: np.ndarray, drawing: Path, threshold: Threshold,
                    points: list[tuple[int, int]] | None) -> None:
     """Beside the drawing NAME.jpg: NAME_objects.jpg, where the decoder looks for each object, and NAME_points.jpg,
     where the encoder looks from points of the picture."""

@@ -13,7 +13,7 @@ DEMO = Config().replace(
 )
 
 # The same pictures with the box decoder, in a quarter of the steps.
-BOX_DEMO = DEMO.replace(decoder="box", denoising=15, epochs=8, lr_drop=6, eval_every=2)
+BOX_DEMO = DEMO.replace(decoder="box", denoising=5, epochs=8, lr_drop=6, eval_every=2)
 
 # Learns sixty photographs by heart in 6000 steps, for `detr-jittor compare`; what it has learned shows on them alone.
 MINIMAL = Config().replace(

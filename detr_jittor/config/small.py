@@ -9,7 +9,8 @@ from detr_jittor.config.presets import BOX_DEMO
 FEW = 2000  # pictures: with more, start from published weights instead
 STEPS = 3000  # of training, about
 OBJECT = 32  # pixels that an object of middling size should have at least, two places of stride 16
-SIDES = (96, 224)  # short sides that are chosen from
+SIDES = (160, 224)  # short sides that are chosen from
+SMALLEST = 96  # for pictures that are not even so large
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Contents:
 def small(contents: Contents) -> Config:
     """The demo's settings with the box decoder, with queries, copies, epochs and picture size for these contents."""
     wanted = OBJECT / max(contents.size, 1e-3)
-    side = min(max(math.ceil(min(wanted, contents.short) / 32) * 32, SIDES[0]), SIDES[1])
+    side = math.ceil(min(max(wanted, SIDES[0]), SIDES[1], max(contents.short, SMALLEST)) / 32) * 32
     epochs = max(8, math.ceil(STEPS * BOX_DEMO.optim.batch_size / max(contents.pictures, 1)))
     return BOX_DEMO.replace(
         num_queries=min(max(math.ceil(2 * contents.most / 10) * 10, 10), 300),

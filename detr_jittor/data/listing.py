@@ -132,7 +132,8 @@ def forms(name: str) -> Iterator[list[str]]:
     if "://" in name or name.startswith("/data/"):
         try:
             address = urlsplit(name)
-            texts = [*(v for values in parse_qs(address.query).values() for v in values), address.path]
+            asked = [v for values in parse_qs(address.query).values() for v in values]
+            texts = [text for text in (address.path, *asked) if PurePosixPath(text).suffix] or [address.path]
         except ValueError:
             texts = [name]
     seen = []

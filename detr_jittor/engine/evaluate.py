@@ -53,21 +53,30 @@ def evaluate(config: Config, start: Start | None = None) -> Results | None:
         loader = stack.enter_context(contextlib.closing(job.loader(data, train=False)))
         results, _ = evaluate_split(job, data, loader)
         job.agreement.bad_images.tell()
+        if results and results.mistakes:
+            from detr_jittor.evaluate.mistakes_page import write_mistakes  # matplotlib's fonts: most of a second
+
+            page = write_mistakes(Path(config.run.output_dir), results, data)
+            print(f"What went wrong is shown in {page}.")
     return results if processes.rank == 0 else None
 
 
-def evaluate_split(job: Job, data: CocoIndex, loader: Loader) -> tuple[Results | None, Averages]:
+def evaluate_split(job: Job, data: CocoIndex, loader: Loader,
+                   mistakes: bool = True) -> tuple[Results | None, Averages]:
     """(results, mean losses) over a split; no results if it was interrupted.
 
     Each of several processes has a share of the batches, and the results of all.
+
+    Args:
+        mistakes: look for what went wrong, if there is a folder to tell it in.
 
     Errors: SharedError if none of the pictures can be read.
     """
     config, stop, bad_images = job.config, job.agreement.stop, job.agreement.bad_images
     writes = config.run.output_dir and job.processes.rank == 0
     folder = Path(config.run.output_dir) / "panoptic_eval" if writes else None
-    weights, averages, evaluator = loss_weights(config), Averages(), Evaluator(data, config.model.masks, folder)
-    collapse = Collapse()
+    weights, averages, collapse = loss_weights(config), Averages(), Collapse()
+    evaluator = Evaluator(data, config.model.masks, folder, mistakes and bool(writes))
     progress = Progress("evaluation", len(loader), quiet=job.processes.rank > 0)
     with job.twin.averaged(), contextlib.closing(progress):
         for batch in loader.epoch():

@@ -14,6 +14,7 @@ class Place:
         batches: those done of the epoch after it.
         averages: of the epoch after it.
         since_best: evaluations since the best AP.
+        thresholds: {label: the score from which F1 was best at the last evaluation}.
     """
 
     def __init__(self, config: Config, epoch_length: int):
@@ -21,11 +22,13 @@ class Place:
         self.epoch, self.batches, self.step = config.run.start_epoch - 1, 0, 0
         self.averages = Averages()
         self.best_ap, self.since_best = -1.0, 0
+        self.thresholds: dict[int, float] = {}
 
     def take_over(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was, within an epoch if its batches are still the same ones."""
         self.epoch, self.step = checkpoint.epoch, checkpoint.step
         self.best_ap, self.since_best = checkpoint.best_ap, checkpoint.since_best
+        self.thresholds = checkpoint.thresholds
         if not checkpoint.batches:
             return
         old, new = checkpoint.config, self.config
@@ -38,7 +41,8 @@ class Place:
     def checkpoint(self, state: State, classes: Classes) -> Checkpoint:
         return Checkpoint(
             state, epoch=self.epoch, step=self.step, config=self.config, classes=classes, best_ap=self.best_ap,
-            batches=self.batches, epoch_length=self.epoch_length, since_best=self.since_best, sums=self.averages.sums)
+            batches=self.batches, epoch_length=self.epoch_length, since_best=self.since_best, sums=self.averages.sums,
+            thresholds=self.thresholds)
 
     @property
     def is_at_the_end(self) -> bool:
@@ -83,6 +87,8 @@ class Place:
     def after_evaluation(self, results: Results) -> bool:
         """Returns: whether this is the best AP so far."""
         best = results.ap > self.best_ap
+        if results.mistakes:
+            self.thresholds = results.mistakes.thresholds
         self.best_ap = results.ap if best else self.best_ap
         self.since_best = 0 if best else self.since_best + 1
         return best

@@ -1,19 +1,26 @@
 """What a run says of itself: log.txt and eval_summary.txt, trackers, the progress bar, a line an epoch, curves."""
 
+import contextlib
 import math
 import sys
 from pathlib import Path
 
 from detr_jittor.config.options import Config
+from detr_jittor.data.coco import CocoIndex
 from detr_jittor.engine.averages import BY_OBJECT
 from detr_jittor.engine.place import Place, pictures_a_step
+from detr_jittor.errors import DetrError
 from detr_jittor.evaluate.results import Results
 from detr_jittor.evaluate.summary import number
 from detr_jittor.report.log import RunLog, read_log, write_whole
 from detr_jittor.report.progress import Progress, duration, peak_memory
+from detr_jittor.report.replacing import replacing
 from detr_jittor.twin.contract import Twin
 from detr_jittor.twin.loss_terms import loss_weights
-from detr_jittor.types import Batch
+from detr_jittor.types import Batch, Classes
+
+TRAIN_BATCH, VAL_BEST = "train_batch.jpg", "val_best.jpg"
+ON_SHEET = 16  # pictures on the sheet of a run's beginning
 
 
 class Reporting:
@@ -23,6 +30,8 @@ class Reporting:
         self.config, self.twin, self.place, self.folder, self.quiet = config, twin, place, folder, quiet
         self.weights = loss_weights(config)
         self.log: RunLog | None = None
+        self.first: list[Batch] | None = None  # batches for the sheet of the run's beginning, until it is drawn
+        self.best: tuple[Results, CocoIndex] | None = None  # of this process
 
     def open(self, goes_on: bool = False) -> None:
         """Continue the folder's logs at the run's place, and write its settings.
@@ -32,6 +41,7 @@ class Reporting:
         """
         if self.folder:
             self.log = RunLog(self.folder, self.place.epoch + 1, self.config.run.trackers, self.config.flat(), goes_on)
+            self.first = None if (self.folder / TRAIN_BATCH).exists() else []
             write_whole(self.folder / "config.json", self.config.to_json())
 
     def close(self) -> None:
@@ -48,6 +58,51 @@ class Reporting:
         values = {**rest, **self.place.averages.add_step(losses, self.weights, batch)}
         if self.log:
             self.log.step(self.place.step, {n: values[n] for n in ("loss", "class_error", "lr", "grad_norm")})
+
+    def batch(self, batch: Batch, classes: Classes) -> None:
+        """Keep the first batches, as they are augmented, and draw them once there are enough for a sheet."""
+        if self.first is None:
+            return
+        self.first.append(batch)
+        if sum(map(len, self.first)) >= ON_SHEET:
+            self.draw_batches(classes)
+
+    def draw_batches(self, classes: Classes) -> None:
+        """Draw what was kept, if it is not drawn yet."""
+        if not self.first:
+            return
+        from detr_jittor.data.batch_sheet import batch_sheet  # matplotlib's fonts: most of a second
+
+        with self.on_disk("the sheet of batches"), replacing(self.folder / TRAIN_BATCH) as temporary:
+            batch_sheet(self.first, classes).save(temporary, "jpeg", quality=90)
+        self.first = None
+
+    def draw_best(self, results: Results, index: CocoIndex) -> None:
+        """Draw what the best checkpoint so far finds in some pictures of the validation split."""
+        if self.folder is None or results.mistakes is None:
+            return
+        from detr_jittor.evaluate.mistakes_page import write_sheet  # matplotlib's fonts
+
+        self.best = results, index
+        with self.on_disk("the validation pictures"):
+            write_sheet(self.folder / VAL_BEST, results.mistakes.sample, index)
+
+    def draw_mistakes(self) -> None:
+        """Write the page of what the best checkpoint of this process gets wrong."""
+        if self.best:
+            from detr_jittor.evaluate.mistakes_page import write_mistakes
+
+            with self.on_disk("what went wrong"):
+                write_mistakes(self.folder, *self.best)
+
+    @contextlib.contextmanager
+    def on_disk(self, what: str):
+        """What cannot be drawn is said; the run goes on without it."""
+        try:
+            yield
+        except (OSError, DetrError) as error:
+            print(f"warning: {self.folder}: {what} cannot be drawn ({getattr(error, 'strerror', None) or error}).",
+                  file=sys.stderr)
 
     def shown(self) -> dict[str, str]:
         """What the progress bar says."""

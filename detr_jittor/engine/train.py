@@ -80,6 +80,7 @@ def epochs(run: Run) -> int:
                     if all_have_pictures:
                         saving.before_step()
                         one_step(run, batch)
+                        reporting.batch(batch, run.data.classes)
                     place.after_step(waited, waited + time.monotonic() - began)
                     progress.update(reporting.shown())
                     if place.saving_is_due:
@@ -93,7 +94,9 @@ def epochs(run: Run) -> int:
             results, measured = evaluation(run) if due and not agreed.stopped else (None, {})
             if agreed.stopped:
                 return agreed.stopped
-            best = results is not None and place.after_evaluation(results)
+            reporting.draw_batches(run.data.classes)  # where the epoch was short
+            if best := results is not None and place.after_evaluation(results):
+                reporting.draw_best(results, run.evaluated["test"][0])
             reporting.epoch(results, measured)
             run.watch.after_epoch(place.step, reporting.mean_loss, results and results.ap)
             place.after_epoch()
@@ -133,7 +136,7 @@ def evaluation(run: Run) -> tuple[Results | None, dict]:
     measured, entries = {}, {}
     for name, (data, loader) in run.evaluated.items():
         began = time.monotonic()
-        measured[name], averages = evaluate_split(run.job, data, loader)
+        measured[name], averages = evaluate_split(run.job, data, loader, mistakes=name == "test")
         if measured[name] is None:
             run.job.agreement.between_steps()
             return None, {}
@@ -151,6 +154,7 @@ def ended(run: Run) -> int:
     if run.saving.unsaved:
         raise run.saving.unsaved
     run.reporting.draw_curves()
+    run.reporting.draw_mistakes()
     return 0
 
 

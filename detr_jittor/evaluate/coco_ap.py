@@ -5,7 +5,8 @@ from faster_coco_eval import COCO
 from faster_coco_eval.core import mask as rle
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
-from detr_jittor.evaluate.summary import ClassSummary, Summary
+from detr_jittor.evaluate.mistakes import Mistakes, find_mistakes
+from detr_jittor.evaluate.summary import ClassSummary, Summary, mean
 from detr_jittor.types import Classes, Detections
 
 
@@ -31,6 +32,7 @@ class CocoEvaluator:
         self.category_of = {label: row for row, label in enumerate(index.classes.labels, 1)}
         self.truth = COCO(self.renumbered(truth))
         self.results: dict[int, list[dict]] = {}
+        self.evaluation: COCOeval_faster | None = None  # the last one
 
     def renumbered(self, truth: dict) -> dict:
         """A dataset whose pictures and categories are called by their numbers here."""
@@ -68,7 +70,13 @@ class CocoEvaluator:
         found = self.truth.loadRes([record for records in self.results.values() for record in records])
         evaluation = COCOeval_faster(self.truth, found, self.iou_type, print_function=lambda *_: None)
         evaluation.run()
+        self.evaluation = evaluation
         return Summary([float(number) for number in evaluation.stats], self.by_class(evaluation), self.iou_type)
+
+    def mistakes(self, sample: int = 0) -> Mistakes:
+        """What went wrong, of boxes, once `summarize` has run. Args: sample: pictures to keep for a sheet."""
+        rows = list(zip(self.classes.labels, self.classes.names))
+        return find_mistakes(self.evaluation, self.results, self.number_of, rows, sample)
 
     def by_class(self, evaluation: COCOeval_faster) -> list[ClassSummary]:
         precision = evaluation.eval["precision"][..., 0, -1]  # [thresholds, recalls, classes], all areas, 100 a picture
@@ -78,9 +86,3 @@ class CocoEvaluator:
         rows = list(zip(self.classes.category_ids, self.classes.names))
         return [ClassSummary(*rows[number - 1], objects[number], ap=mean(precision[:, :, k]),
                              ap50=mean(precision[0, :, k])) for k, number in enumerate(evaluation.params.catIds)]
-
-
-def mean(precision: np.ndarray) -> float:
-    """The mean where it is defined, −1 where nothing is (a class without objects)."""
-    defined = precision[precision > -1]
-    return float(defined.mean()) if defined.size else -1.0

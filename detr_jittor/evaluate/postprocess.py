@@ -67,9 +67,7 @@ def distinct(corners: np.ndarray, labels: np.ndarray) -> np.ndarray:
     are of its class and overlap it by more than `SAME`."""
     sides = corners[:, 2:] - corners[:, :2]
     areas = sides[:, 0] * sides[:, 1]
-    low = np.maximum(corners[:, None, :2], corners[None, :, :2])  # [N, N, 2]
-    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)  # [N, N]
+    shared = boxes.intersections(corners, corners)  # [N, N]
     same = (shared > SAME * (areas[:, None] + areas[None] - shared)) & (labels[:, None] == labels[None])
     left = np.ones(len(labels), bool)
     for i in range(len(labels)):

@@ -1,16 +1,19 @@
 """All that an evaluation measures: box AP, with masks also mask AP, on panoptic data also panoptic quality."""
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.evaluate.coco_ap import CocoEvaluator
+from detr_jittor.evaluate.mistakes import Mistakes
 from detr_jittor.evaluate.panoptic import PanopticEvaluator, PanopticSummary
 from detr_jittor.evaluate.postprocess import detections
 from detr_jittor.evaluate.segmentation import panoptic
 from detr_jittor.evaluate.summary import Summary, number
 from detr_jittor.types import Outputs, Target
+
+SAMPLE = 8  # pictures whose detections are kept for a sheet
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Results:
     bbox: Summary
     segm: Summary | None = None  # with masks
     panoptic: PanopticSummary | None = None  # with masks, on panoptic data
+    mistakes: Mistakes | None = field(default=None, compare=False, repr=False)  # of boxes, where looked for
 
     @property
     def ap(self) -> float:
@@ -63,11 +67,13 @@ class Results:
 class Evaluator:
     """Collects the outputs of pictures and holds them against a dataset."""
 
-    def __init__(self, index: CocoIndex, masks: bool, folder: str | Path | None = None):
+    def __init__(self, index: CocoIndex, masks: bool, folder: str | Path | None = None, mistakes: bool = False):
         """
         Args:
             folder: where the predicted segments are written; None: nowhere that lasts.
+            mistakes: look too for what went wrong.
         """
+        self.wants_mistakes = mistakes
         truth = index.detection_truth
         self.bbox = CocoEvaluator(truth)
         self.segm = CocoEvaluator(truth, "segm") if masks else None
@@ -99,4 +105,5 @@ class Evaluator:
                 part.take(of_part)
 
     def summarize(self) -> Results:
-        return Results(*(part.summarize() if part else None for part in (self.bbox, self.segm, self.panoptic)))
+        numbers = [part.summarize() if part else None for part in (self.bbox, self.segm, self.panoptic)]
+        return Results(*numbers, mistakes=self.bbox.mistakes(SAMPLE) if self.wants_mistakes else None)

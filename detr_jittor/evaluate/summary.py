@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from detr_jittor.errors import visible
 
 # COCO's order: name, average precision or recall, IoU, area, detections a picture.
@@ -79,3 +81,9 @@ def number(value: float) -> str:
 
 def defined(value: float) -> float | None:
     return None if value < 0 else value
+
+
+def mean(precision: np.ndarray) -> float:
+    """The mean where it is defined, −1 where nothing is (a class without objects)."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else -1.0

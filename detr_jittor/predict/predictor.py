@@ -1,5 +1,6 @@
 """A trained model that finds objects or segments in pictures. N detections."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from detr_jittor.types import Batch, Classes, Detections, Look, Outputs, State
 # A framework computes for one at a time: both have switches that hold for the whole process, such as that no gradients
 # are wanted. Also held by whoever trains or evaluates in a process that predicts.
 COMPUTING = threading.RLock()
+
+Threshold = float | str | dict[int, float] | None  # a score; "best" or a mistakes.json; {label: score}; the usual
 
 
 class Predictor:
@@ -48,38 +51,91 @@ class Predictor:
         self.twin.load(State(checkpoint.state.averaged, {}))
         each = 0.4 if config.model.has_focal else 0.7  # a focal loss leaves scores lower
         self.threshold = THRESHOLD if self.is_panoptic else each
+        self.thresholds = checkpoint.thresholds  # {label: the best score}, empty where it was not measured
+        self.origin = origin
         self.recipe = Recipe("none", config.data.min_size, config.data.max_size)
 
-    def find(self, batch: Batch, threshold: float | None = None) -> list[Detections] | list[Segmentation]:
+    def threshold_of(self, wanted: Threshold) -> float | dict[int, float]:
+        """A score, or one for each label: of "best" those that the checkpoint holds, of a mistakes.json those in it.
+
+        Errors: DetrError if there are none.
+        """
+        if wanted is None:
+            return self.threshold
+        if isinstance(wanted, (int, float)):
+            if not 0 <= wanted <= 1:
+                raise DetrError(f"threshold {wanted} is no score.", "Give a number from 0 to 1.")
+            return float(wanted)
+        if isinstance(wanted, dict):
+            return wanted
+        if self.is_panoptic:
+            raise DetrError(f"threshold {wanted}: segments have one threshold.", "Give a number from 0 to 1.")
+        if wanted != "best":
+            return self.in_file(Path(wanted))
+        if not self.thresholds:
+            raise DetrError(f"{self.origin}: holds no best thresholds, which training measures.",
+                            "Run detr-jittor evaluate with --output_dir D, and pass D/mistakes/mistakes.json.")
+        return self.thresholds
+
+    def in_file(self, file: Path) -> dict[int, float]:
+        """{label: score} of a mistakes.json, by the classes' names. Errors: DetrError if it holds none of them."""
+        try:
+            of_name = {row["name"]: float(row["threshold"]) for row in json.loads(file.read_text("utf-8"))["classes"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DetrError(f"threshold {file}: neither a score nor a mistakes.json ({type(error).__name__}).",
+                            "Give a number from 0 to 1, best, or the file that an evaluation has written.") from None
+        known = zip(self.classes.labels, self.classes.names)
+        found = {label: of_name[name] for label, name in known if name in of_name}
+        if not found:
+            raise DetrError(f"{file}: none of its classes is one of this model's.", "Evaluate this model.")
+        return found
+
+    def find(self, batch: Batch, threshold: Threshold = None) -> list[Detections] | list[Segmentation]:
         """What is found in each picture of a batch: segments with a panoptic model, else objects.
 
         Labels that stand for no category are left out, as COCO's evaluation does. Any number of threads may ask at
         the same time; one after the other is served.
 
         Args:
-            threshold: the smallest score of what is found (of segments: the largest that is left out); None: the usual.
+            threshold: the smallest score of what is found (of segments: the largest that is left out); None: the usual;
+                see `threshold_of`.
+
+        Errors: DetrError for a threshold that there is not.
         """
+        threshold = self.threshold_of(threshold)
         with COMPUTING:
             outputs = self.twin.predict(batch)
         return self.segments(outputs, batch, threshold) if self.is_panoptic else self.objects(outputs, batch, threshold)
 
-    def detect(self, pixels: np.ndarray, threshold: float | None = None) -> Detections:
+    def detect(self, pixels: np.ndarray, threshold: Threshold = None) -> Detections:
         """The objects in one picture with at least this score, in its own pixels, also with a panoptic model.
 
         Args:
             pixels: [H, W, 3] uint8.
         """
-        batch = batch_of([pixels], self.recipe)
+        return self.detect_all([pixels], threshold)[0]
+
+    def detect_all(self, pictures: list[np.ndarray], threshold: Threshold = None) -> list[Detections]:
+        """The same of several pictures, which go through the model together."""
+        batch = batch_of(pictures, self.recipe)
         with COMPUTING:
             outputs = self.twin.predict(batch)
-        return self.objects(outputs, batch, threshold)[0]
+        return self.objects(outputs, batch, threshold)
 
-    def objects(self, outputs: Outputs, batch: Batch, threshold: float | None) -> list[Detections]:
+    def objects(self, outputs: Outputs, batch: Batch, threshold: Threshold) -> list[Detections]:
         """The objects in each picture, from the outputs for its batch."""
-        found = detections(outputs, batch.targets, self.threshold if threshold is None else threshold)
-        return [of_picture.rows(np.isin(of_picture.labels, self.classes.labels)) for of_picture in found]
+        least = self.threshold_of(threshold)
+        found = detections(outputs, batch.targets, min(least.values()) if isinstance(least, dict) else least)
+        return [of_picture.rows(self.counts(of_picture, least)) for of_picture in found]
 
-    def look(self, pixels: np.ndarray, threshold: float | None = None) -> Look:
+    def counts(self, found: Detections, least: float | dict[int, float]) -> np.ndarray:
+        """[N] bool: which have a category, and the score that it needs; a class without a threshold needs the usual."""
+        rows = np.isin(found.labels, self.classes.labels)
+        if isinstance(least, dict):
+            rows &= found.scores >= [least.get(label, self.threshold) for label in found.labels.tolist()]
+        return rows
+
+    def look(self, pixels: np.ndarray, threshold: Threshold = None) -> Look:
         """What `detect` finds, and where the model looks in the picture."""
         batch = batch_of([pixels], self.recipe)
         with COMPUTING:

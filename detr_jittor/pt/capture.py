@@ -26,7 +26,8 @@ def version() -> str:
 
 
 def numpy(x) -> np.ndarray:
-    return x.detach().cpu().numpy()
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # NumPy has no bfloat16
 
 
 def held(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ th { background: #eef1f4; font-weight: 600 } th:first-child, td:first-child, .te
 .card b { display: block; font-size: 24px; font-variant-numeric: tabular-nums; line-height: 1.3 }
 .card span { color: #59626e; font-size: 13px }
 img { width: 100%; background: #fff; border: 1px solid #dfe3e8; border-radius: 8px; margin: 8px 0 }
+img.own { width: auto; max-width: 100% }
 pre { background: #1c2128; color: #e6e9ee; padding: 12px 16px; border-radius: 8px; white-space: pre-wrap;
   overflow-wrap: anywhere; font-size: 13px }
 .legend { max-width: none } .legend span { display: inline-block; margin-right: 14px; white-space: nowrap }
@@ -83,15 +84,16 @@ def cards(figures: list[tuple[str, str]]) -> str:
     ) + "</div>"
 
 
-def picture(path: str | Path, description: str) -> str:
-    """A PNG file, embedded."""
-    return embedded(Path(path).read_bytes(), "png", description)
+def picture(path: str | Path, description: str, own_size: bool = False) -> str:
+    """A PNG file, embedded. Args: own_size: not as broad as the page."""
+    return embedded(Path(path).read_bytes(), "png", description, own_size)
 
 
-def embedded(content: bytes, kind: str, description: str) -> str:
-    """A picture. Args: content: of its file; kind: "png" or "jpeg"."""
-    code = base64.b64encode(content).decode("ascii")
-    return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{code}">'
+def embedded(content: bytes, kind: str, description: str, own_size: bool = False) -> str:
+    """Args: content: of a picture's file. kind: "png" or "jpeg"."""
+    text = base64.b64encode(content).decode("ascii")
+    style = ' class="own"' if own_size else ""
+    return f'<img{style} alt="{escape(description)}" src="data:image/{kind};base64,{text}">'
 
 
 def legend(entries: list[tuple[str, str]]) -> str:

@@ -31,13 +31,17 @@ def draw_detections(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, s
             Best first: a better box's label chooses its place first and lies on top.
         names: label → class name; a label that is absent is called "class N".
     """
-    picture, factor = enlarged(image)
-    draw = ImageDraw.Draw(picture)
-    line = max(2, round((picture.width * picture.height) ** 0.5 / 250))
     texts = [names.get(label, f"class {label}") for label in labels.tolist()]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores)]
-    colours = [COLOURS[label % len(COLOURS)] for label in labels.tolist()]
+    return draw_boxes(image, boxes, texts, [COLOURS[label % len(COLOURS)] for label in labels.tolist()])
+
+
+def draw_boxes(image: Image.Image, boxes: np.ndarray, texts: list[str], colours: list[str]) -> Image.Image:
+    """As above, with what is written at each box [N] and its colour."""
+    picture, factor = enlarged(image)
+    draw = ImageDraw.Draw(picture)
+    line = max(2, round((picture.width * picture.height) ** 0.5 / 250))
     frames = [inside(box, picture.size) for box in (np.asarray(boxes, float) * factor).tolist()]
 
     for frame, colour in reversed(list(zip(frames, colours))):

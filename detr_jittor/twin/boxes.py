@@ -18,3 +18,10 @@ def xyxy_to_cxcywh(boxes: np.ndarray) -> np.ndarray:
 def area(boxes: np.ndarray) -> np.ndarray:
     """[..., 4] (x1, y1, x2, y2) → [...] area in the boxes' unit squared."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[N, 4] and [M, 4] (x1, y1, x2, y2) → [N, M] the area that each two share"""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])  # [N, M, 2]
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.prod(np.clip(high - low, 0, None), axis=-1)

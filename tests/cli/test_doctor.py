@@ -162,6 +162,7 @@ def test_onednn(home, monkeypatch):
 
 @pytest.mark.parametrize("flags, status", [("fpu avx avx2 avx512f", "ok"), ("fpu avx", "warning")])
 def test_cpu(monkeypatch, flags, status):
+    monkeypatch.delenv("DETR_ISA", raising=False)
     monkeypatch.setattr(doctor.processor, "read_cpuinfo", lambda: f"model name\t: A CPU\nflags\t\t: {flags}\n")
     finding = only(doctor.cpu)
     assert finding.status == status and "A CPU" in finding.found

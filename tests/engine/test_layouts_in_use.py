@@ -57,4 +57,4 @@ def test_a_layout_is_of_use_everywhere(numpy_twin, tmp_path, capsys, export):
 def kind_of(export: str) -> str:
     if export == "labelme_files":
         return "labelme ("
-    return "COCO (" if "coco" in export else "Pascal VOC (" if "voc" in export else "YOLO ("
+    return "COCO (" if "coco" in export else "Pascal VOC (" if "voc" in export or "mit" in export else "YOLO ("

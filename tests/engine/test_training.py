@@ -77,7 +77,7 @@ def test_what_a_run_leaves(config, capsys, monkeypatch):
     assert {p.name for p in out.iterdir()} == {
         ".lock", "log.txt", "eval_summary.txt", "config.json", "tensorboard", "checkpoint.pkl",
         "checkpoint_previous.pkl", "best.pkl", "checkpoint0001.pkl", "checkpoint0003.pkl",
-        "training_loss_comparison.png", "performance_comparison.png"}
+        "training_loss_comparison.png", "performance_comparison.png", "train_batch.jpg", "val_best.jpg", "mistakes"}
     assert any((out / "tensorboard").iterdir())
     assert store.load(out / "checkpoint0001.pkl").epoch == 1 and store.load(out / "checkpoint.pkl").epoch == 3
     best = store.load(out / "best.pkl")

@@ -243,6 +243,17 @@ def test_a_folder_without_a_readable_picture(detector, tmp_path):
         detector.predict(tmp_path)
 
 
+def check_what_training_drew(folder: Path, detector: Detector) -> None:
+    """The sheets and the page, and in the checkpoint the thresholds that the page tells."""
+    assert Image.open(folder / "train_batch.jpg").size == (12 + 4 * 492, 12 + 2 * 492)  # 8 pictures of 2 steps
+    assert Image.open(folder / "val_best.jpg").width == 2 * (2 * 480 + 4) + 12
+    told = json.loads((folder / "mistakes/mistakes.json").read_text())
+    of_name = {row["name"]: row["threshold"] for row in told["classes"]}
+    found = {detector.names[label]: score for label, score in detector.predictor.thresholds.items()}
+    assert found == pytest.approx(of_name, abs=1e-4) and len(found) == 4
+    assert "<h2>Kinds of mistakes</h2>" in (folder / "mistakes/index.html").read_text()
+
+
 @pytest.mark.slow
 def test_train_evaluate_predict_export(tmp_path, monkeypatch):
     """From scratch, then on from what was learned, and each time the detector has what the run wrote."""
@@ -258,7 +269,11 @@ def test_train_evaluate_predict_export(tmp_path, monkeypatch):
     results = detector.evaluate(tmp_path / "set", num_workers=0)
     assert results.ap == pytest.approx(json.loads((tmp_path / "first/log.txt").read_text().splitlines()[-1])
                                        ["test_coco_eval_bbox"][0], abs=1e-6)
-    assert "IoU=0.50:0.95" in str(results)
+    assert "IoU=0.50:0.95" in str(results) and results.mistakes is None
+    check_what_training_drew(tmp_path / "first", detector)
+    results = detector.evaluate(tmp_path / "set", num_workers=0, output_dir=tmp_path / "evaluated")
+    assert results.mistakes.thresholds == pytest.approx(detector.predictor.thresholds, abs=1e-3)
+    assert (tmp_path / "evaluated/mistakes/index.html").is_file()
     (first,) = detector.predict(sorted((tmp_path / "set/val2017").iterdir())[:1], threshold=0)
     assert len(first) == CONFIG.model.num_queries
     again = detector.train(tmp_path / "set", output_dir=tmp_path / "second", max_steps=1, num_workers=0, batch_size=4,

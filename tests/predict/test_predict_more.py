@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_predict import CONFIG, checkpoint, predict
+from test_predict import CLASSES, CONFIG, checkpoint, predict
 
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint.store import save
@@ -93,10 +93,47 @@ def test_without_pyav_there_is_one_line(weights, film, tmp_path, capsys, monkeyp
     assert "video needs the package av " in line and 'pip install "detr-jittor[video]"' in line
 
 
+@pytest.mark.parametrize("thresholds, count", [({7: 0.87}, 4), ({7: 0.89}, 0), ({3: 0.1}, 4), ({3: 0.1, 7: 0.5}, 4)])
+def test_the_best_threshold_of_each_class(weights, tmp_path, thresholds, count):
+    """From the checkpoint, and from what an evaluation has written; all queries say dog (7), with p = .88."""
+    made = checkpoint()
+    made.thresholds = thresholds
+    save(tmp_path / "c.pth", made)
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
+    rows = [{"name": CLASSES.name_of()[label], "threshold": score} for label, score in thresholds.items()]
+    (tmp_path / "mistakes.json").write_text(json.dumps({"classes": [*rows, {"name": "horse", "threshold": 0.2}]}))
+    for file, wanted in ((tmp_path / "c.pth", "best"), (weights, str(tmp_path / "mistakes.json"))):
+        assert predict(file, [tmp_path / "a.png"], tmp_path / "out", "--threshold", wanted) == 0
+        assert len(json.loads((tmp_path / "out/predictions.json").read_text())[0]["detections"]) == count
+
+
+@pytest.mark.parametrize("wanted, message", [
+    ("best", "holds no best thresholds, which training measures. Run detr-jittor evaluate with --output_dir D"),
+    ("bset", "threshold bset: neither a score nor a mistakes.json (FileNotFoundError)"), ("1.5", "1.5 is no score"),
+    ("a.png", "threshold a.png: neither"), ("nan", "nan is no score"), ("other.json", "none of its classes is one")])
+def test_a_threshold_that_there_is_not(weights, tmp_path, capsys, monkeypatch, wanted, message):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (100, 80)).save("a.png")
+    (tmp_path / "other.json").write_text('{"classes": [{"name": "horse", "threshold": 0.5}]}')
+    assert predict(weights, ["a.png"], "out", "--threshold", wanted) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_large_pictures_in_tiles(weights, tmp_path):
+    """The model says the same of every tile: its box in the middle of each, once."""
+    Image.new("RGB", (160, 100), "gray").save(tmp_path / "a.png")
+    assert predict(weights, [tmp_path / "a.png"], tmp_path / "out", "--tile", "100") == 0
+    (record,) = json.loads((tmp_path / "out/predictions.json").read_text())
+    boxes = {tuple(found["bbox"]) for found in record["detections"]}
+    assert boxes == {(40.0, 37.5, 80.0, 25.0), (25.0, 37.5, 50.0, 25.0), (85.0, 37.5, 50.0, 25.0)}
+
+
 @pytest.mark.parametrize("arguments, message", [
     ([], "takes pictures or one --video"),
     (["a.png", "--video", "film.mp4"], "takes pictures or one --video"),
     (["--video", "film.mp4", "--attention"], "--attention goes with pictures only"),
+    (["a.png", "--tile", "10"], "--tile 10 is too small"),
+    (["a.png", "--tile", "100", "--attention"], "--attention goes with whole pictures"),
     (["a.png", "--points", "3,4"], "--points are those of --attention"),
     (["a.png", "--attention", "--points", "3;4"], "argument --points: invalid point value: '3;4'"),
 ])

@@ -41,18 +41,20 @@ def find(listing: Listing) -> Layout | None:
 
 
 def annotation_files(listing: Listing) -> list[str]:
-    """The JSON files that have COCO's three lists, or if there is none, two of them, so that it is said which lacks."""
+    """The JSON files that have COCO's three lists, or if there is none, those that lack the annotations or the
+    categories, so that it is said."""
     keys = {name: keys_in(listing.root / name) for name in listing.with_suffix(".json")[:MOST_FILES]}
-    return next(filter(None, ([name for name, count in keys.items() if count >= least] for least in (3, 2))), [])
+    complete = [name for name, found in keys.items() if len(found) == 3]
+    return complete or [name for name, found in keys.items() if len(found) == 2 and KEYS[0] in found]
 
 
-def keys_in(file: Path) -> int:
-    """How many of COCO's lists a file seems to have, without parsing it."""
+def keys_in(file: Path) -> set[bytes]:
+    """Which of COCO's lists a file seems to have, without parsing it."""
     try:
         with open(file, "rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return sum(mapped.find(key) >= 0 for key in KEYS)
+            return {key for key in KEYS if mapped.find(key) >= 0}
     except (OSError, ValueError):  # ValueError: an empty file
-        return 0
+        return set()
 
 
 def read(listing: Listing, names: tuple[str, ...], split: str = "", folder: Path | None = None) -> Content:

@@ -100,10 +100,11 @@ class Reader:
         return sorted(used)
 
     def from_one(self) -> bool:
-        """Whether pixels count from 1 and a box includes its last one, as in VOC itself and in labelImg; exporters that
-        write corners as they have them count from 0, which shows in a 0 or a fraction."""
-        corners = (v for a in self.all.values() if isinstance(a, Annotation) for o in a.objects for v in o["corners"])
-        return all(v >= 1 and v == int(v) for v in corners)
+        """Whether pixels count from 1 and a box includes its last one, as in VOC itself and in labelImg; tools that
+        write corners as they have them count from 0, which shows in a 0 or in decimals."""
+        found = [a for a in self.all.values() if isinstance(a, Annotation)]
+        lowest = min((v for a in found for item in a.objects for v in item["corners"]), default=1)
+        return lowest >= 1 and not any(a.from_zero for a in found)
 
     def read(self, rows: list[tuple[str, str]], split: str) -> Content:
         names, shift = self.names(), int(self.from_one())
@@ -119,7 +120,7 @@ class Reader:
             else:
                 add(content, annotation, name, number_of, shift)
         if not shift and content.annotations:
-            content.remarks.append("corners of boxes have a 0 or fractions, so they are taken to count from 0, not "
+            content.remarks.append("corners of boxes have a 0 or decimals, so they are taken to count from 0, not "
                                    "from 1 as VOC's do")
         if swapped := sum(o["swapped"] for a in self.all.values() if isinstance(a, Annotation) for o in a.objects):
             content.remarks.append(f"{swapped} boxes have their corners the other way round: they are turned")

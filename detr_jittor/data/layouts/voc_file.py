@@ -22,11 +22,13 @@ class Annotation:
     Attributes:
         picture: the name of the picture; empty if it has none.
         size: (height, width), or None where it has none.
+        from_zero: whether something shows that corners count from 0: decimals, or the name of a tool that writes so.
         objects: {"number": from 1, "name", "corners": [x1, y1, x2, y2], "difficult", "polygon", "swapped"}.
     """
 
     picture: str
     size: tuple[int, int] | None
+    from_zero: bool = False
     objects: list[dict] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
@@ -40,9 +42,10 @@ def read_annotation(file: Path, called: str) -> Annotation | Fault:
     except (ParseError, ValueError, LookupError, DefusedXmlException, RecursionError) as error:
         return Fault(called, f"is not valid XML ({shortened(str(error))})", "Correct it.")
     picture = text_of(root, "filename") or PurePosixPath(text_of(root, "path").replace("\\", "/")).name
-    found = Annotation(picture, size_of(root))
+    found = Annotation(picture, size_of(root), text_of(root, "owner/name") == "Label Studio")
     for place, item in enumerate(root.findall("object"), 1):
-        add_object(found, item, place, f"{called} object {place}")
+        if text_of(item, "deleted") != "1":  # by the LabelMe of MIT
+            add_object(found, item, place, f"{called} object {place}")
     return found
 
 
@@ -61,7 +64,8 @@ def text_of(element: Element, path: str) -> str:
 
 def size_of(root: Element) -> tuple[int, int] | None:
     """(height, width), or None where they are missing or 0, as some tools write them."""
-    sides = [number(text_of(root, f"size/{key}")) for key in ("height", "width")]
+    sides = [number(text_of(root, f"size/{key}") or text_of(root, f"imagesize/{other}"))
+             for key, other in (("height", "nrows"), ("width", "ncols"))]
     return tuple(map(int, sides)) if all(side and side >= 1 for side in sides) else None
 
 
@@ -69,7 +73,9 @@ def add_object(found: Annotation, item: Element, place: int, called: str) -> Non
     name, polygon = text_of(item, "name"), polygon_of(item)
     texts = [text_of(item, f"bndbox/{key}") for key in CORNERS]
     corners = [number(t) for t in texts]
+    found.from_zero |= any("." in t for t in texts)
     if item.find("bndbox") is None and polygon:
+        found.from_zero = True
         corners = [min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])]
     if not name:
         found.faults.append(Fault(called, "has no name", "Give the name of its class."))

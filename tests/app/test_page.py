@@ -1,0 +1,176 @@
+"""The page in a real Chromium, with a detector whose answer is known."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_runs import write_run
+
+from detr_jittor.__main__ import main
+from detr_jittor.app import serve as serving
+from detr_jittor.app.serve import serve
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).parents[2]
+LONG = 300_000  # ms: two frameworks start, and Jittor compiles operators
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "first", 2)
+    Image.new("RGB", (60, 40), "red").save(folder / "first" / "sheet.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(weights, runs):
+    page = serve(str(weights), runs=str(runs), framework="pytorch", device="cpu", browser=False, wait=False)
+    yield page
+    page.close()
+    assert not Path(page.scratch.name).exists()
+
+
+@pytest.fixture
+def page(running, request):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed; on Debian: sudo apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as program:
+        browser = program.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(locale=getattr(request, "param", "en-US"), viewport={"width": 1400, "height": 1300})
+        page.set_default_timeout(60_000)
+        page.elsewhere = []
+        page.on("request", lambda asked: page.elsewhere.append(asked.url)
+                if not asked.url.startswith((running.address, "data:", "blob:")) else None)
+        page.goto(running.address)
+        yield page
+        browser.close()
+
+
+def shows(page, selector: str, text: str, timeout: int = 60_000) -> None:
+    page.wait_for_function(f"document.querySelector({selector!r})?.innerText.includes({text!r})", timeout=timeout)
+
+
+def give(page, picture) -> None:
+    page.wait_for_selector("#picture input[type=file]", state="attached")
+    page.set_input_files("#picture input[type=file]", str(picture))
+    shows(page, "#told", "dog ×4")
+
+
+def test_from_a_picture_to_what_the_model_sees(page, picture, cat, running, monkeypatch):
+    give(page, picture)
+    page.wait_for_selector("#found img")
+    monkeypatch.setattr(running.models.loaded[next(iter(running.models.loaded))].predictor.twin, "predict", None)
+    page.fill("#threshold input[type=number]", "0.95")
+    page.press("#threshold input[type=number]", "Enter")
+    shows(page, "#told", "Nothing is found")
+    page.fill("#threshold input[type=number]", "0.5")
+    page.press("#threshold input[type=number]", "Enter")
+    shows(page, "#told", "dog ×4")
+    monkeypatch.undo()
+
+    box = page.locator("#found img").bounding_box()
+    page.click("#found img", position={"x": box["width"] / 2, "y": box["height"] / 2})
+    page.wait_for_selector("#look img")
+    shows(page, "#look", "dog")
+
+    for button, suffix in (("#save-picture", "jpg"), ("#save-json", "json")):
+        with page.expect_download() as download:
+            page.click(button)
+        file = download.value.path()
+        if suffix == "json":
+            found = json.loads(Path(file).read_text())
+            assert [thing["category"] for thing in found["detections"]] == ["dog"] * 4
+        else:
+            assert Image.open(file).size == (500, 400)
+
+    page.fill("#weights input", str(cat))
+    page.press("#weights input", "Enter")
+    page.click("#load")
+    shows(page, "#told", "cat ×4")
+    assert page.elsewhere == []
+
+
+def test_the_twins_side_by_side(page, picture):
+    give(page, picture)
+    page.click("#compare")
+    page.wait_for_selector("#side img", timeout=LONG)
+    shows(page, "#difference", "Δ score ≤ 0", LONG)
+    assert page.locator("#side img").count() >= 2
+    captions = page.inner_text("#side")
+    assert "Jittor: 4, " in captions and "PyTorch: 4, " in captions and captions.count(" ms") == 2
+
+
+@pytest.mark.parametrize("page", ["zh-CN"], indirect=True)
+def test_in_chinese_and_the_runs(page):
+    """The language is the browser's, and can be changed."""
+    page.get_by_role("tab", name="训练").click()
+    shows(page, "#runs", "first")
+    shows(page, "#runs", "0.400")
+    page.wait_for_selector("#pictures img")
+    page.wait_for_selector("#plot-loss canvas, #plot-loss svg")
+    page.get_by_label("English").click()
+    page.wait_for_function("document.body.innerText.includes('The latest pictures of each run')")
+
+
+def test_a_file_that_is_no_picture_is_told(page, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"not a picture")
+    page.wait_for_selector("#picture input[type=file]", state="attached")
+    page.set_input_files("#picture input[type=file]", str(tmp_path / "no.png"))
+    page.wait_for_function("document.body.innerText.includes('no.png: not a readable picture')")
+    assert "Traceback" not in page.inner_text("body") and "/tmp" not in page.inner_text(".toast-wrap")
+
+
+def test_uploads_have_a_limit(running):
+    """One that is larger is refused, and nothing of it is kept."""
+    body = b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"big.png\"\r\n\r\n" + \
+        b"0" * (serving.LARGEST_UPLOAD * 1024 * 1024 + 1024) + b"\r\n--x--\r\n"
+    ask = urllib.request.Request(f"{running.address}gradio_api/upload", body,
+                                 {"Content-Type": "multipart/form-data; boundary=x"})
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(ask)
+    assert not list(Path(running.scratch.name).rglob("big.png"))
+
+
+def test_other_machines_only_with_a_warning(weights, capsys):
+    open_page = serve(str(weights), framework="pytorch", device="cpu", host="0.0.0.0", browser=False, wait=False)
+    try:
+        assert open_page.page.is_open and "There is no password" in capsys.readouterr().err
+        with pytest.raises(serving.DetrError, match="no other model can be loaded"):
+            open_page.page.loaded("detr-r50", None, 0.5, "English", None)
+    finally:
+        open_page.close()
+
+
+@pytest.mark.parametrize("end, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_watching_ends_and_leaves_nothing(runs, tmp_path, end, status):
+    """`detr-jittor watch` imports no framework, and its folder of temporary files is gone with it."""
+    process = subprocess.Popen([sys.executable, "-m", "detr_jittor", "watch", str(runs), "--no_browser"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
+                               env={**os.environ, "TMPDIR": str(tmp_path)})
+    address = process.stdout.readline().split()[0]
+    assert address.startswith("http://127.0.0.1:") and list(tmp_path.glob("detr-jittor-*"))
+    assert b"DETR-Jittor" in urllib.request.urlopen(address, timeout=60).read()
+    process.send_signal(end)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == status and "Traceback" not in told
+    assert not list(tmp_path.glob("detr-jittor-*"))
+
+
+def test_without_gradio_there_is_one_line(weights, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["app", "--weights", str(weights), "--no_browser"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the page needs the package gradio" in line and 'pip install "detr-jittor[app]"' in line
