@@ -84,6 +84,7 @@ def test_lists_keep_their_order_and_go_through_together(detector, file, monkeypa
     arrays = [np.full((40 + 10 * k, 60, 3), 50, np.uint8) for k in range(4)]
     found = detector.predict([*arrays, file, file], batch_size=4)
     assert [f.height for f in found] == [40, 50, 60, 70, 80, 80] and sizes == [4, 2]
+    assert [f.path for f in found] == [None] * 4 + [file] * 2 and np.array_equal(found[1].pixels, arrays[1])
     for f in found:  # boxes in each picture's own pixels, whatever the padding
         assert np.allclose(f.boxes[0] / ([f.width, f.height] * 2), [0.25, 0.375, 0.75, 0.625], atol=1e-4)
     assert [f.height for f in detector.predict(np.stack(arrays[:1] * 3))] == [40] * 3

@@ -93,7 +93,7 @@ def test_without_pyav_there_is_one_line(weights, film, tmp_path, capsys, monkeyp
     assert "video needs the package av " in line and 'pip install "detr-jittor[video]"' in line
 
 
-@pytest.mark.parametrize("thresholds, count", [({7: 0.87}, 4), ({7: 0.89}, 0), ({3: 0.1}, 4), ({3: 0.1, 7: 0.5}, 4)])
+@pytest.mark.parametrize("thresholds, count", [({7: 0.87}, 4), ({7: 0.89}, 0), ({3: 0.1}, 4), ({3: 0.1, 7: 0.89}, 0)])
 def test_the_best_threshold_of_each_class(weights, tmp_path, thresholds, count):
     """From the checkpoint, and from what an evaluation has written; all queries say dog (7), with p = .88."""
     made = checkpoint()
