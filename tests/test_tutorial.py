@@ -23,7 +23,8 @@ def test_the_tutorial(tmp_path, monkeypatch):
 
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [output.data for cell in cells for output in cell.outputs if "data" in output]
-    assert sum("image/png" in data for data in shown) >= 5  # curves, three worst pictures, one more, its attention
+    assert sum("image/png" in data for data in shown) == 7  # curves, mistakes, three worst ones, one more, attention
+    assert sum("image/jpeg" in data for data in shown) == 1
     told = "".join(output.text for cell in cells for output in cell.outputs if output.output_type == "stream")
     assert "objects, " in told and "shapes.onnx" in told and "Traceback" not in told
     assert (tmp_path / "shapes.onnx").stat().st_size > 1e6 and (tmp_path / "output/shapes/best.pkl").is_file()
