@@ -201,15 +201,17 @@ class Page:
                              "video")
             drawn = self.say(gr.Video(interactive=False, elem_id="video-found"), "label", "video_out")
         go = self.say(gr.Button(elem_id="video-go"), "value", "video_go")
-        go.click(self.handler(self.filmed), [video, self.chosen, self.threshold, self.language], drawn)
+        # as it came: Gradio would ask a program for it, ffmpeg, which need not be here
+        go.click(self.handler(self.filmed), [video, self.chosen, self.threshold, self.language], drawn,
+                 preprocess=False)
 
-    def filmed(self, file: str | None, weights: str, threshold: float, language: str, request) -> str:
-        if not file:
+    def filmed(self, file: dict | None, weights: str, threshold: float, language: str, request) -> str:
+        if not file or not file.get("path"):
             raise DetrError(word("no_picture", language))
         detector, progress = self.models.get(weights), self.gr.Progress()
         folder = self.scratch / str(request.session_hash)
         folder.mkdir(exist_ok=True)
-        with closing(Video(file)) as video, closing(VideoWriter(folder / "found.mp4", video.rate)) as out:
+        with closing(Video(file["path"])) as video, closing(VideoWriter(folder / "found.mp4", video.rate)) as out:
             for number, (_, pixels) in enumerate(video.pictures()):
                 out.add(Answer(detector, pixels).found(threshold).draw())
                 progress((number + 1, video.length or None))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from test_runs import write_run
 from detr_jittor.__main__ import main
 from detr_jittor.app import serve as serving
 from detr_jittor.app.serve import serve
+from detr_jittor.predict.video import VideoWriter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
@@ -111,6 +114,19 @@ def test_the_twins_side_by_side(page, picture):
     assert page.locator("#side img").count() >= 2
     captions = page.inner_text("#side")
     assert "Jittor: 4, " in captions and "PyTorch: 4, " in captions and captions.count(" ms") == 2
+
+
+def test_a_video(page, tmp_path):
+    """Also where there is no program ffmpeg, which Gradio would ask."""
+    with closing(VideoWriter(tmp_path / "film.mp4", Fraction(4))) as film:
+        for grey in (60, 120):
+            film.add(Image.new("RGB", (100, 80), (grey,) * 3))
+    page.get_by_role("tab", name="Video").click()
+    page.wait_for_selector("#video input[type=file]", state="attached")
+    page.set_input_files("#video input[type=file]", str(tmp_path / "film.mp4"))
+    page.wait_for_selector("#video video")
+    page.click("#video-go")
+    page.wait_for_selector("#video-found video")
 
 
 @pytest.mark.parametrize("page", ["zh-CN"], indirect=True)

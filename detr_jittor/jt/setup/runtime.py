@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import headers, onednn, patches
+from detr_jittor.jt.setup import core, headers, onednn, patches
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 from detr_jittor.twin import processor, threads, waiting
 
@@ -69,6 +69,9 @@ def import_jittor(plan: Plan) -> ModuleType:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT)}
     try:
         with environment(plan.variables), patches.in_front(packages(plan)), quiet():
+            import jittor_utils
+
+            core.install(jittor_utils)
             import jittor
     except SystemExit:  # after a change in its own files Jittor rebuilds itself and stops with status 0
         raise DetrError("Jittor was updated and has rebuilt itself.", "Run the same command again.") from None

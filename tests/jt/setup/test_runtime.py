@@ -21,6 +21,7 @@ JITTOR_UTILS = """
 import os
 import shutil
 from types import SimpleNamespace
+cc_type = "none"
 LOG = SimpleNamespace(log_silent=int(os.environ["log_silent"]), log_v=0)
 cache_path = os.environ["HOME"]
 pool_size = 0
