@@ -54,9 +54,9 @@ def examine() -> Iterator[Finding]:
 
 def python(subject: str) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 10) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
+    good = (3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32
     yield Finding(subject, OK if good else FAILED, f"{version} at {sys.executable}",
-                  "" if good else "Use a 64-bit Python 3.10 to 3.14.")
+                  "" if good else "Use a 64-bit Python 3.10 to 3.13.")
 
 
 def headers(subject: str) -> Iterator[Finding]:
