@@ -4,6 +4,7 @@ A warning names what does not hold and where to look; the run goes on. Looking c
 (docs/reliability.md).
 """
 
+import math
 import sys
 import zlib
 
@@ -17,7 +18,8 @@ from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Batch, State
 
 EVERY = 100  # steps between two looks at least
-EPOCHS = 3  # within which the loss of the first batch must have fallen
+SETTLED = 10  # steps in which every trained weight has moved; a head whose last layer starts at 0 needs two
+EPOCHS, STEPS = 3, 100  # after which, and not before either, the loss of the first batch must have fallen
 SLACK = 1e-3  # of a picture's side, by which a box may lie outside of it
 LEARNING_RATE = 0.05  # by which share the largest first step of AdamW may differ from the learning rate
 
@@ -26,10 +28,11 @@ class Watch:
     def __init__(self, config: Config, twin: Twin, processes: Processes = ALONE):
         self.config, self.twin, self.processes = config, twin, processes
         self.looked_at = -EVERY  # the step of the last look
+        self.settled = 0  # steps with a learning rate above 0, up to SETTLED
         self.before: State | None = None  # the first step
         self.frozen: dict[str, int] = {}  # name → checksum
-        self.batch: Batch | None = None  # the first one with objects
-        self.losses: list[float] = []  # of that batch in evaluation mode, at the start and after each epoch
+        self.batch: Batch | None = None  # the first one with objects, until its loss has been looked at
+        self.loss_before, self.steps, self.epochs = math.nan, 0, 0
         self.last_ap, self.trained_loss = None, []
 
     def before_step(self, batch: Batch) -> None:
@@ -37,9 +40,8 @@ class Watch:
         if self.before is None:
             self.before = self.twin.state()
             self.frozen = {name: checksum(value) for name, value in self.before.model.items() if self.is_frozen(name)}
-        if self.batch is None and any(len(target.labels) for target in batch.targets):
-            self.batch = batch
-            self.losses.append(self.loss())
+        if self.batch is None and not self.epochs and any(len(target.labels) for target in batch.targets):
+            self.batch, self.loss_before = batch, self.twin.evaluate(batch)[1]["loss"]
 
     def is_frozen(self, name: str) -> bool:
         """Not the running statistics of a batch norm, which training changes without the optimizer"""
@@ -47,13 +49,18 @@ class Watch:
         return name not in self.twin.trained and not statistics
 
     def after_step(self, step: int, lr_factor: float) -> None:
-        """After the first step whose learning rate is above 0"""
-        if self.looked_at < 0 and lr_factor > 0:
+        """After the first step whose learning rate is above 0, and once more some steps later"""
+        self.steps += 1
+        if lr_factor <= 0 or self.settled == SETTLED:
+            return
+        self.settled += 1
+        if self.settled == 1:
             after = self.twin.state()
-            self.check_moved(after)
             self.check_learning_rate(after, lr_factor)
-            self.before = State({}, {})  # not needed any more, and as large as the model
             self.look(step, after)
+        if self.settled == SETTLED:
+            self.check_moved(self.twin.state())
+            self.before = State({}, {})  # not needed any more, and as large as the model
 
     def after_epoch(self, step: int, train_loss: float, ap: float | None) -> None:
         """
@@ -63,14 +70,11 @@ class Watch:
         """
         if step - self.looked_at >= EVERY:
             self.look(step, self.twin.state())
-        if self.batch is not None and len(self.losses) <= EPOCHS:
-            self.losses.append(self.loss())
+        self.epochs += 1
+        if self.batch is not None and self.epochs >= EPOCHS and self.steps >= STEPS:
             self.check_falling()
         self.trained_loss.append(train_loss)
         self.check_ap(ap)
-
-    def loss(self) -> float:
-        return self.twin.evaluate(self.batch)[1]["loss"]
 
     def look(self, step: int, state: State) -> None:
         self.looked_at = step
@@ -92,7 +96,7 @@ class Watch:
         still = [name for name in self.twin.trained
                  if np.array_equal(self.before.model[name], after.model[name])]
         if still:
-            self.warn(f"the first step did not move {len(still)} of {len(self.twin.trained)} trained weights: "
+            self.warn(f"{SETTLED} steps did not move {len(still)} of {len(self.twin.trained)} trained weights: "
                       f"{listed(sorted(still))}. They have no part in the loss, or --lr is too small for float32")
 
     def check_learning_rate(self, after: State, lr_factor: float) -> None:
@@ -112,9 +116,10 @@ class Watch:
                           f"learning rate is {wanted:.3g}")
 
     def check_falling(self) -> None:
-        if len(self.losses) == EPOCHS + 1 and min(self.losses[1:]) >= self.losses[0]:
-            self.warn(f"the loss of the first batch in evaluation mode has not fallen in {EPOCHS} epochs: "
-                      f"{', '.join(f'{loss:.3f}' for loss in self.losses)}. Look at the learning rate (--lr, "
+        loss, self.batch = self.twin.evaluate(self.batch)[1]["loss"], None
+        if not loss < self.loss_before:
+            self.warn(f"the loss of the first batch in evaluation mode was {self.loss_before:.3f} before the first "
+                      f"step and is {loss:.3f} after {self.epochs} epochs. Look at the learning rate (--lr, "
                       "--warmup_steps), and with detr-jittor dataset show at the boxes")
 
     def check_ap(self, ap: float | None) -> None:

@@ -202,7 +202,8 @@ def test_a_signal_in_an_evaluation_leaves_it_out(config, tmp_path, monkeypatch):
         return own(self, batch)
 
     monkeypatch.setattr(NumpyTwin, "evaluate", evaluate)
-    monkeypatch.setattr(Watch, "loss", lambda self: 0.0)  # which evaluates too
+    monkeypatch.setattr(Watch, "before_step", lambda self, batch: None)  # which evaluates too
+    monkeypatch.setattr(Watch, "after_step", lambda self, step, lr_factor: None)
     assert train(parts) == 143 and len(batches) == 3
     assert [record["epoch"] for record in read_log(tmp_path / "parts" / "log.txt")] == [0]
     assert train(parts.replace(resume="auto")) == 0
@@ -264,7 +265,8 @@ def test_validation_pictures_that_cannot_be_read(config, coco, capsys, monkeypat
     """They count like the others, and a batch without any picture is not evaluated."""
     sizes, own = [], NumpyTwin.evaluate
     monkeypatch.setattr(NumpyTwin, "evaluate", lambda self, batch: sizes.append(len(batch)) or own(self, batch))
-    monkeypatch.setattr(Watch, "loss", lambda self: 0.0)  # which evaluates too
+    monkeypatch.setattr(Watch, "before_step", lambda self, batch: None)  # which evaluates too
+    monkeypatch.setattr(Watch, "after_step", lambda self, step, lr_factor: None)
     for number in (101, 102):
         (coco / "val2017" / f"{number}.png").write_bytes(b"")
     assert train(config.replace(epochs=1, max_bad_images=2)) == 0 and sizes == [2]
