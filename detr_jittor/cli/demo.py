@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         return status
     print("4/4 Predicting on twelve of them", flush=True)
     pictures = sorted(map(str, (data / "val2017").iterdir()))[:12]
-    if status := main(["predict", *common, "--output_dir", str(prediction), *pictures]):
+    if status := main(["predict", *common, "--threshold", "best", "--output_dir", str(prediction), *pictures]):
         return status
     sheet(sorted(prediction.glob("[0-9]*.jpg"))).save(prediction / "sheet.jpg", quality=92)
     print(f"\nDone in {(time.time() - start) / 60:.1f} minutes. Look at:")
