@@ -4,6 +4,7 @@ import io
 import warnings
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,8 @@ def test_jpeg_of_any_size_is_bit_identical_to_pillow(height, width, quality, sub
     ("L", "JPEG"), ("CMYK", "JPEG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("1", "PNG"),
     ("RGB", "PNG"), ("P", "GIF"), ("RGB", "BMP"), ("CMYK", "TIFF"), ("RGB", "WEBP"), ("YCbCr", "TIFF")])
 def test_every_mode_is_read_as_the_reference_reads_it(tmp_path, mode, format):
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow 12 cannot read the TIFF in YCbCr that it writes")
     path = saved(tmp_path / "picture", Image.fromarray(SMOOTH).convert(mode), format=format)
     pixels = read_image(path)
     assert pixels.shape == SMOOTH.shape and pixels.dtype == np.uint8

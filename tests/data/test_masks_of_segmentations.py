@@ -7,7 +7,7 @@ from pycocotools import mask as oracle
 
 from detr_jittor.data.masks import segmentation_fault, segmentation_mask, segmentation_masks
 
-corner = st.floats(-5, 70, allow_nan=False, width=32)
+corner = st.floats(-5, 70, allow_nan=False, allow_subnormal=False, width=32)
 polygons = st.lists(st.lists(corner, min_size=6, max_size=16).filter(lambda p: len(p) % 2 == 0), min_size=1, max_size=3)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_runs import write_run
+from test_watched_runs import write_run
 
 from detr_jittor.__main__ import main
 from detr_jittor.app import serve as serving
