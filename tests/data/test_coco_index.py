@@ -387,7 +387,8 @@ def test_which_names_are_the_same(here, there, found):
 STRANGE = ["\ud83d", "\udce9", "a\0b", "\n\x1b[2K", 10**400, -10**400]
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=5) | st.sampled_from(STRANGE),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=5)
+    | st.sampled_from(STRANGE),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
         st.sampled_from(["id", "bbox", "image_id", "size", "counts"]), inner, max_size=3), max_leaves=8)
 
