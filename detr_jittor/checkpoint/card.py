@@ -4,7 +4,6 @@ Where the transformers library has the same model, the names and `config.json` a
 `DetrForObjectDetection.from_pretrained(folder)` reads it as well as `--weights folder`. Else they are ours.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from detr_jittor.checkpoint.keymap_transformers import to_transformers
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.config.options import DEPTHS, Config
 from detr_jittor.errors import DetrError, writing
+from detr_jittor.report.digest import digest
 from detr_jittor.report.log import make_folder, write_whole
 from detr_jittor.types import Classes, State
 
@@ -46,9 +46,9 @@ def write_card(checkpoint: Checkpoint, config: Config, classes: Classes, folder:
         files["preprocessor_config.json"] = preprocessing(config)
     for name, content in files.items():
         write_whole(folder / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    sums = {name: digest(folder / name) for name in sorted((WEIGHTS, *files))}
+    sums = {name: told_digest(folder / name) for name in sorted((WEIGHTS, *files))}
     write_whole(folder / "README.md", readme(checkpoint, config, classes, title, licence, theirs, sums))
-    sums["README.md"] = digest(folder / "README.md")
+    sums["README.md"] = told_digest(folder / "README.md")
     write_whole(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sums.items()))
     return theirs
 
@@ -114,6 +114,6 @@ def readme(checkpoint: Checkpoint, config: Config, classes: Classes, title: str,
         *(f"| `{name}` | `{value}` |" for name, value in sums.items()), ""])
 
 
-def digest(file: Path) -> str:
+def told_digest(file: Path) -> str:
     with writing(f"{file}:"):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return digest(file)

@@ -1,6 +1,5 @@
 """Fetches a file of weights once, into a cache folder: resumable, and checked against the hash in its name."""
 
-import hashlib
 import os
 import re
 import urllib.error
@@ -11,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detr_jittor.errors import DetrError
+from detr_jittor.report.digest import digest
 
 CHUNK = 1 << 20
 ATTEMPTS = 4  # a connection that breaks off is taken up again so often
@@ -56,11 +56,7 @@ def fetch(url: str, folder: Path | None = None) -> Path:
 def has_hash(path: Path) -> bool:
     """Whether a file's SHA-256 begins as its name says."""
     wanted = re.search(r"-([0-9a-f]{8,64})\.", path.name)[1]
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest().startswith(wanted)
+    return digest(path).startswith(wanted)
 
 
 def download(url: str, part: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.errors import DetrError
+from detr_jittor.report.digest import digest
 from detr_jittor.report.log import make_folder, write_whole
 from detr_jittor.twin import processor, threads
 
 PACKAGES = ("detr-jittor", "jittor", "torch", "numpy", "scipy", "Pillow", "faster-coco-eval")
-MEGABYTE = 2**20
 
 
 def find_conditions(splits: dict[str, CocoIndex]) -> dict:
@@ -44,14 +44,6 @@ def version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def digest(file: Path) -> str:
-    sha256 = hashlib.sha256()
-    with open(file, "rb") as content:
-        while part := content.read(MEGABYTE):
-            sha256.update(part)
-    return sha256.hexdigest()
 
 
 def keep_conditions(path: Path, now: dict) -> None:

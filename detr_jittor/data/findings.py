@@ -1,6 +1,5 @@
 """What a detector suffers from in a dataset that has no fault. N pictures, M objects."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -9,6 +8,7 @@ import numpy as np
 
 from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.transforms import size_for
+from detr_jittor.report.digest import digest
 
 FEW_TRAIN, FEW_VAL = 20, 3  # objects of a class below which little is learned, or its AP says little
 TINY = 8.0  # pixels at the size that is trained at: a quarter of a place of the feature map
@@ -145,7 +145,7 @@ def same_pictures(splits: dict[str, CocoIndex]) -> Iterator[Finding]:
     of_content: dict[bytes, list[tuple[str, int]]] = {}
     for size, places in of_size.items():
         for split, place in places if size and len(places) > 1 else ():
-            of_content.setdefault(digest(splits[split].images[place].path), []).append((split, place))
+            of_content.setdefault(identity(splits[split].images[place].path), []).append((split, place))
     twice = [places for places in of_content.values() if len(places) > 1]
     across = [places for places in twice if len({split for split, _ in places}) > 1]
     for kind, groups, where, what in (
@@ -159,13 +159,9 @@ def same_pictures(splits: dict[str, CocoIndex]) -> Iterator[Finding]:
             yield Finding(kind, where, len(groups), f"{len(groups)} {what}", examples)
 
 
-def digest(path: str) -> bytes:
-    """SHA-256 of a file; of one that cannot be read that of its name."""
-    sha256 = hashlib.sha256()
+def identity(path: str) -> str:
+    """What a picture is known by: its content, or its name if it cannot be read."""
     try:
-        with open(path, "rb") as content:
-            while part := content.read(2**20):
-                sha256.update(part)
-        return sha256.digest()
+        return digest(path)
     except OSError:
-        return path.encode("utf-8", "surrogateescape")
+        return path
