@@ -1,20 +1,19 @@
 """Each run watches itself: what must hold in every training is looked at in the first step and then now and then.
 
-A warning names what does not hold and where to look; the run goes on. Looking costs less than 1 % of the time of a run
-(docs/reliability.md).
+A warning names what does not hold and where to look; the run goes on. All weights are copied for a look, so it comes
+at most every hundred steps; what it costs has not been measured.
 """
 
 import math
 import sys
-import zlib
 
 import numpy as np
 
 from detr_jittor.config.options import Config
 from detr_jittor.data.faults import listed
 from detr_jittor.twin.contract import Twin
-from detr_jittor.twin.parameters import NORM_BUFFERS, in_backbone
-from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.twin.parameters import in_backbone, is_running
+from detr_jittor.twin.processes import ALONE, Processes, checksum
 from detr_jittor.types import Batch, State
 
 EVERY = 100  # steps between two looks at least
@@ -30,6 +29,7 @@ class Watch:
         self.looked_at = -EVERY  # the step of the last look
         self.settled = 0  # steps with a learning rate above 0, up to SETTLED
         self.before: State | None = None  # the first step
+        self.begins = True  # and does not go on from a checkpoint
         self.frozen: dict[str, int] = {}  # name → checksum
         self.batch: Batch | None = None  # the first one with objects, until its loss has been looked at
         self.loss_before, self.steps, self.epochs = math.nan, 0, 0
@@ -39,14 +39,15 @@ class Watch:
         self.check_targets(batch)
         if self.before is None:
             self.before = self.twin.state()
-            self.frozen = {name: checksum(value) for name, value in self.before.model.items() if self.is_frozen(name)}
-        if self.batch is None and not self.epochs and any(len(target.labels) for target in batch.targets):
+            self.frozen = {name: checksum({name: value}) for name, value in self.before.model.items()
+                           if self.is_frozen(name)}
+            self.begins = self.before.steps == 0
+        # Of a run that goes on, the loss need not fall any more
+        if self.begins and self.batch is None and not self.epochs and any(len(t.labels) for t in batch.targets):
             self.batch, self.loss_before = batch, self.twin.evaluate(batch)[1]["loss"]
 
     def is_frozen(self, name: str) -> bool:
-        """Not the running statistics of a batch norm, which training changes without the optimizer"""
-        statistics = name.endswith(NORM_BUFFERS) and self.config.model.backbone_norm == "batch"
-        return name not in self.twin.trained and not statistics
+        return name not in self.twin.trained and not is_running(name, self.config)
 
     def after_step(self, step: int, lr_factor: float) -> None:
         """After the first step whose learning rate is above 0, and once more some steps later"""
@@ -78,7 +79,7 @@ class Watch:
 
     def look(self, step: int, state: State) -> None:
         self.looked_at = step
-        changed = [name for name, known in self.frozen.items() if checksum(state.model[name]) != known]
+        changed = [name for name, known in self.frozen.items() if checksum({name: state.model[name]}) != known]
         if changed:
             self.warn(f"step {step}: weights that are frozen have changed: {listed(changed)}. What is evaluated is "
                       "not what was loaded: look at who writes to them")
@@ -87,7 +88,7 @@ class Watch:
         if broken:
             self.warn(f"step {step}: AdamW's moments are not finite: {listed(broken)}. Go on from an earlier "
                       "checkpoint with a lower --lr")
-        sums = self.processes.gather(checksum_of_all(state))
+        sums = self.processes.gather(checksum(state.model))
         if len(set(sums)) > 1:
             self.warn(f"step {step}: the processes have different weights: {sums}. They no longer train one model: "
                       "look at the machines' libraries, and begin again from a checkpoint")
@@ -142,11 +143,3 @@ class Watch:
     def warn(self, text: str) -> None:
         if self.processes.rank == 0:
             print(f"warning: {text}.", file=sys.stderr)
-
-
-def checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array))
-
-
-def checksum_of_all(state: State) -> int:
-    return zlib.crc32(repr([(name, checksum(value)) for name, value in sorted(state.model.items())]).encode())

@@ -47,8 +47,12 @@ def is_trained(name: str, config: Config) -> bool:
 
 def is_averaged(name: str, config: Config) -> bool:
     """Whether --ema keeps a moving average of this weight: whatever training changes, running statistics included."""
-    statistics = name.endswith(NORM_BUFFERS) and config.model.backbone_norm == "batch"
-    return statistics or is_trained(name, config)
+    return is_running(name, config) or is_trained(name, config)
+
+
+def is_running(name: str, config: Config) -> bool:
+    """Whether this is a running statistic that training changes, although the optimizer does not see it."""
+    return name.endswith(NORM_BUFFERS) and config.model.backbone_norm == "batch"
 
 
 def box_logits(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

@@ -78,12 +78,17 @@ def together(processes: Processes) -> Iterator[Processes]:
             os._exit(status)
 
 
+def checksum(arrays: dict[str, np.ndarray]) -> int:
+    """Of all of them, whatever their order."""
+    found = 0
+    for name in sorted(arrays):
+        found = zlib.crc32(np.ascontiguousarray(arrays[name]), found)
+    return found
+
+
 def check_same_start(processes: Processes, state: State, *sizes: int) -> None:
     """Errors: DetrError if a process starts from other weights or data, such as an old copy on another machine."""
-    checksum = 0
-    for name in sorted(state.model):
-        checksum = zlib.crc32(np.ascontiguousarray(state.model[name]), checksum)
-    starts = processes.gather((checksum, state.steps, *sizes))
+    starts = processes.gather((checksum(state.model), state.steps, *sizes))
     strange = [rank for rank, start in enumerate(starts) if start != starts[0]]
     if strange:
         raise DetrError(f"process {strange[0]} starts from other weights or another dataset than process 0.",

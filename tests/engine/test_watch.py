@@ -72,6 +72,14 @@ def test_a_fault_is_named(fault, config, monkeypatch, capfd):
     assert FAULTS[fault] in capfd.readouterr().err
 
 
+def test_a_run_that_goes_on_has_learned_its_first_batch_already(config, monkeypatch, capfd):
+    train(config.replace(epochs=1))
+    for module in (build, job):
+        monkeypatch.setattr(module, "load_twin", lambda framework: Upwards)
+    train(config.replace(epochs=6, resume="auto"))
+    assert "the loss of the first batch" not in capfd.readouterr().err
+
+
 def test_processes_with_different_weights(config, capfd):
     class Two(Processes):
         size = 2
