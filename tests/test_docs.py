@@ -15,8 +15,8 @@ PAIRS = pytest.mark.parametrize("english, chinese", [*zip(ENGLISH, CHINESE)], id
 EVERY = pytest.mark.parametrize("page", BOTH, ids=[page.name for page in BOTH])
 
 ORDER = ["Two commands", "Find objects in your own photo", "Models", "Train, fine-tune, your own data",
-         "Evaluate, masks, export", "Why two twins, and what was proved", "Speed", "Troubleshooting", "Limits",
-         "Citation and licence"]
+         "Evaluate, masks, export", "Why two twins, and what was proved", "Speed", "Troubleshooting", "Which tool for what",
+         "Limits", "Citation and licence"]
 # Words that a reader has to puzzle over, and what stands for them: fix, from scratch, video, report.
 NOT_SAID = r"\b(mends?|mended|films?|from nothing)\b|who is missing|sound twins|of which nothing follows"
 
@@ -153,7 +153,7 @@ def test_tables_are_as_their_sources_say():
 def test_the_readme_tells_the_figures_of_the_pages(page):
     """Each figure in the README's tables of proof and speed stands on the page that it leads to."""
     suffix = ".zh-CN.md" if page in CHINESE else ".md"
-    _, proved, fast = tables(read(page))
+    _, proved, fast, _ = tables(read(page))
     speed = [row for table in tables(read(ROOT / "docs" / f"speed{suffix}")) for row in table]
     assert len(fast) == 2 + 6
     for what, *measured, on_avx2 in fast[2:]:
