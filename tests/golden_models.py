@@ -3,7 +3,7 @@
 import numpy as np
 from small import SMALL, WITH_MASKS, small_batch
 
-from detr_jittor.align.weights import conditioned
+from detr_jittor.twin.synthetic import conditioned
 from detr_jittor.types import Batch
 
 VARIANTS = {

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from detr_jittor.align.weights import conditioned, random_batch
 from detr_jittor.config.options import Config
 from detr_jittor.frameworks.load import load_twin
+from detr_jittor.twin.synthetic import conditioned, random_batch
 from detr_jittor.types import Batch, State
 
 NUM_CLASSES = 11

@@ -15,8 +15,8 @@ PAIRS = pytest.mark.parametrize("english, chinese", [*zip(ENGLISH, CHINESE)], id
 EVERY = pytest.mark.parametrize("page", BOTH, ids=[page.name for page in BOTH])
 
 ORDER = ["Two commands", "Find objects in your own photo", "Models", "Train, fine-tune, your own data",
-         "Evaluate, masks, export", "Why two twins, and what was proved", "Speed", "Troubleshooting", "Which tool for what",
-         "Limits", "Citation and licence"]
+         "Evaluate, masks, export", "Why two twins, and what was proved", "Speed", "Troubleshooting",
+         "Which tool for what", "Limits", "Citation and licence"]
 # Words that a reader has to puzzle over, and what stands for them: fix, from scratch, video, report.
 NOT_SAID = r"\b(mends?|mended|films?|from nothing)\b|who is missing|sound twins|of which nothing follows"
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from detr_jittor.align.plant import Fault
-from detr_jittor.align.weights import conditioned
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.config.options import Config
 from detr_jittor.data.loader import Loader
 from detr_jittor.data.splits import open_split
 from detr_jittor.errors import DetrError
 from detr_jittor.twin import seeding
+from detr_jittor.twin.synthetic import conditioned
 from detr_jittor.types import Assignment, Batch, State
 
 JITTOR, PYTORCH, FLOAT64, ONE_THREAD = "jittor", "pytorch", "float64", "pytorch, one thread"

@@ -1,11 +1,11 @@
 """Forward passes of all rivals, and whether all compute the same."""
 
-from detr_jittor.align.weights import random_batch
 from detr_jittor.bench import flops, plan
 from detr_jittor.bench.group import Group
 from detr_jittor.bench.plan import Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
 from detr_jittor.bench.session import OBJECTS, Session, titled
+from detr_jittor.twin.synthetic import random_batch
 
 
 def inference(session: Session) -> None:

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from statistics import median
 
-from detr_jittor.align.weights import random_batch
 from detr_jittor.bench import flops, plan
 from detr_jittor.bench.group import Group
 from detr_jittor.bench.rivals import JITTOR
 from detr_jittor.bench.session import TWINS, Session, seconds
+from detr_jittor.twin.synthetic import random_batch
 
 
 def demo_step(session: Session) -> None:

@@ -4,7 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from detr_jittor.align.weights import random_batch
 from detr_jittor.bench import cold, plan
 from detr_jittor.bench.group import Group
 from detr_jittor.bench.numbers import Row, pairs
@@ -12,6 +11,7 @@ from detr_jittor.bench.rivals import JITTOR, RIVALS
 from detr_jittor.bench.session import OBJECTS, Session
 from detr_jittor.bench.tasks import CoreTask
 from detr_jittor.jt.setup import machine
+from detr_jittor.twin.synthetic import random_batch
 
 
 def starts(session: Session) -> None:

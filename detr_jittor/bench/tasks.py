@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detr_jittor.align.weights import conditioned
 from detr_jittor.bench import kernels
 from detr_jittor.bench.rivals import Rival
 from detr_jittor.bench.stages import stages
@@ -23,6 +22,7 @@ from detr_jittor.frameworks.load import load_twin, part
 from detr_jittor.jt.setup import machine, onednn
 from detr_jittor.report.progress import peak_memory
 from detr_jittor.twin.seeding import step_seed
+from detr_jittor.twin.synthetic import conditioned
 from detr_jittor.types import Batch, State
 
 LIMIT_SIDE = 2048  # of the matrices whose product is the limit

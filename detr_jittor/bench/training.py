@@ -2,13 +2,13 @@
 
 from statistics import median
 
-from detr_jittor.align.weights import random_batch
 from detr_jittor.bench import flops, kernels, plan
 from detr_jittor.bench.group import LIMIT, Group
 from detr_jittor.bench.plan import Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
 from detr_jittor.bench.session import OBJECTS, TWINS, Session, seconds, titled
 from detr_jittor.bench.stages import STAGES
+from detr_jittor.twin.synthetic import random_batch
 
 
 def training(session: Session, pictures: int, rivals: list[str], more: bool = False) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from test_download import Server, server  # noqa: F401 - a fixture
 
 from detr_jittor.__main__ import main
-from detr_jittor.align.weights import conditioned
 from detr_jittor.checkpoint import official
 from detr_jittor.checkpoint.coco_classes import BY_COUNT
 from detr_jittor.checkpoint.official import OFFICIAL, Official, official_file
@@ -26,6 +25,7 @@ from detr_jittor.evaluate.postprocess import softmax
 from detr_jittor.predict import hub
 from detr_jittor.pt.detr import DETR
 from detr_jittor.pt.segmentation import DETRsegm
+from detr_jittor.twin.synthetic import conditioned
 
 TINY = {"backbone": "resnet18", "hidden_dim": 32, "nheads": 2, "dim_feedforward": 32, "enc_layers": 1,
         "dec_layers": 1, "num_queries": 6, "min_size": 64, "max_size": 96}

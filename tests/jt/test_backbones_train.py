@@ -6,9 +6,9 @@ test_avx2.py runs this file once more, limited to AVX2.
 import numpy as np
 import pytest
 
-from detr_jittor.align.weights import conditioned, random_batch
 from detr_jittor.config.options import Config
 from detr_jittor.jt.twin import JittorTwin
+from detr_jittor.twin.synthetic import conditioned, random_batch
 from detr_jittor.types import State
 
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip  (jittor first)

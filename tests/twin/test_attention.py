@@ -9,7 +9,6 @@ from safetensors.numpy import save_file
 from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
 from test_third_witness import their_config
 
-from detr_jittor.align.weights import random_batch
 from detr_jittor.checkpoint.keymap_transformers import to_transformers
 from detr_jittor.config.options import Config
 from detr_jittor.jt.twin import JittorTwin
@@ -17,6 +16,7 @@ from detr_jittor.reference import layers
 from detr_jittor.report import attention
 from detr_jittor.report.pictures import COLOURS
 from detr_jittor.twin.attention import attention_of
+from detr_jittor.twin.synthetic import random_batch
 from detr_jittor.types import Detections, Look
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CODE = """
 import statistics, subprocess, sys, time
-from detr_jittor.align.weights import random_batch
+from detr_jittor.twin.synthetic import random_batch
 from detr_jittor.config.presets import DEMO
 from detr_jittor.frameworks.load import load_twin
 

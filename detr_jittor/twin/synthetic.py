@@ -1,4 +1,4 @@
-"""Random weights under which a comparison means something, and random batches.
+"""Synthetic inputs: random weights under which a comparison means something, and random batches.
 
 Weights as they are initialised would hide faults: biases are zero, norms the identity, all queries nearly alike.
 """
