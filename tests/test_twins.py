@@ -1,7 +1,5 @@
 """Both twins from the same weights on the same batches: they must train alike and read each other's states."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from small import NUM_CLASSES, SMALL, begin_alike, both_twins, relative, small_batch, small_state
@@ -10,7 +8,7 @@ from detr_jittor.config.options import Config
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.detr import DETR as JittorDETR
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.twin import seeding
+from detr_jittor.twin import processor, seeding
 from detr_jittor.twin.parameters import is_trained
 from detr_jittor.types import State
 
@@ -117,7 +115,7 @@ def test_published_parameter_counts(cls, backbone, trainable, total):
 def test_bf16_is_no_farther_from_the_truth_than_autocast():
     """Outputs in bf16: Jittor multiplies convolutions and linear layers in bfloat16, autocast attention too."""
     batch, half = small_batch(3), SMALL.replace(precision="bf16")
-    if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+    if "bf16" not in processor.instruction_set():
         with pytest.raises(DetrError, match="AVX512-BF16"):
             JittorTwin(half, NUM_CLASSES)
         return
