@@ -7,7 +7,8 @@ from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.config.presets import BOX_DEMO
 
 FEW = 2000  # pictures: with more, start from published weights instead
-STEPS = 3000  # of training, about
+WORK = 1e8  # steps of training times pixels of a picture, about: what two cores do in a quarter of an hour
+STEPS = 1500, 4000  # from fewest to most
 OBJECT = 32  # pixels that an object of middling size should have at least, two places of stride 16
 SIDES = (160, 224)  # short sides that are chosen from
 SMALLEST = 96  # for pictures that are not even so large
@@ -28,11 +29,13 @@ def small(contents: Contents) -> Config:
     """The demo's settings with the box decoder, with queries, copies, epochs and picture size for these contents."""
     wanted = OBJECT / max(contents.size, 1e-3)
     side = math.ceil(min(max(wanted, SIDES[0]), SIDES[1], max(contents.short, SMALLEST)) / 32) * 32
-    epochs = max(8, math.ceil(STEPS * BOX_DEMO.optim.batch_size / max(contents.pictures, 1)))
+    longest = math.ceil(side * min(contents.shape, 4 / 3))
+    steps = min(max(WORK / (side * longest), STEPS[0]), STEPS[1])
+    epochs = max(8, math.ceil(steps * BOX_DEMO.optim.batch_size / max(contents.pictures, 1)))
     return BOX_DEMO.replace(
         num_queries=min(max(math.ceil(2 * contents.most / 10) * 10, 10), 300),
         denoising=min(max(150 // max(contents.most, 1), 3), 15),
-        min_size=side, max_size=math.ceil(side * min(contents.shape, 4 / 3)), epochs=epochs,
+        min_size=side, max_size=longest, epochs=epochs,
         lr_drop=max(epochs * 4 // 5, 1), eval_every=max(epochs // 5, 1))
 
 
