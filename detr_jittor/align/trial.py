@@ -15,12 +15,11 @@ from detr_jittor.errors import DetrError
 from detr_jittor.twin import seeding
 from detr_jittor.types import Assignment, Batch, State
 
-JITTOR, PYTORCH, FLOAT64, ONE_THREAD = "jittor", "pytorch", "float64", "pytorch, one thread"
+JITTOR, PYTORCH, FLOAT64 = "jittor", "pytorch", "float64"
 ROLES = {
     JITTOR: Role(JITTOR, "jittor"),
     PYTORCH: Role(PYTORCH, "pytorch"),
     FLOAT64: Role(FLOAT64, "pytorch", double=True),
-    ONE_THREAD: Role(ONE_THREAD, "pytorch", threads=1),
 }
 STRIDE = 32  # of the coarsest feature maps
 TRIED = 50  # batches of a split, to find one with objects and padding

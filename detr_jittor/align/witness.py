@@ -1,4 +1,4 @@
-"""A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64 or with one thread."""
+"""A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64."""
 
 import zlib
 from contextlib import closing
