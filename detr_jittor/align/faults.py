@@ -1,7 +1,8 @@
 """Faults that the self-test plants in the Jittor twin, each with the stage that must catch it.
 
 Among them is everything that was wrong in the port which this project succeeds (marked "predecessor"), so far as a twin
-and its data can have it.
+and its data can have it, and what was wrong in other training code by its bug reports (marked with their numbers), from
+the list of TrainCheck (arXiv 2506.14813). docs/proof.md says where the others of that list are looked for.
 """
 
 from detr_jittor.align.plant import Fault
@@ -22,6 +23,11 @@ FAULTS = (
           "self.norm = LayerNorm(config.hidden_dim)"),
     fault("the bound of separate matrices for the fused in_proj (predecessor)", "structure", "twin/parameters.py",
           "bound = np.sqrt(6 / (shape[0] + shape[1]))", "bound = np.sqrt(6 / (2 * shape[1]))"),
+    fault("start values drawn twice (transformers 17877)", "structure", "twin/parameters.py",
+          "    return rng.uniform(-bound, bound, shape).astype(np.float32)",
+          "    rng.uniform(-bound, bound, shape)\n    return rng.uniform(-bound, bound, shape).astype(np.float32)"),
+    fault("frozen stages trained (mmpretrain 702)", "structure", "twin/parameters.py",
+          '("layer2", "layer3", "layer4")', '("conv1", "layer1", "layer2", "layer3", "layer4")'),
 
     # data
     fault("pictures resized by the nearest pixel", "data", "data/transforms.py",
@@ -32,6 +38,10 @@ FAULTS = (
           "return short, int(short * width / height)", "return short, round(short * width / height)"),
     fault("area not rescaled (predecessor)", "data", "data/transforms.py",
           "area=sample.area * np.float32(across * down)", "area=sample.area"),
+    fault("all pictures augmented alike (Stack Overflow 67180955)", "data", "data/batch.py",
+          "generator(request.seed, request.epoch, image.id)", "generator(request.seed, request.epoch)"),
+    fault("all pictures of a batch in the place of the first (transformers 34204)", "data", "data/batch.py",
+          "images[place, :, :h, :w]", "images[0, :, :h, :w]"),
 
     # forward
     fault("batch-norm statistics dropped (predecessor)", "forward", "jt/backbone.py",
@@ -70,6 +80,12 @@ FAULTS = (
           "kernels.attention(q, k, v,", "kernels.attention(q * nheads**-0.5, k, v,"),
     fault("layers between without the decoder's norm", "forward", "jt/transformer.py",
           "intermediate.append(self.norm(tgt))", "intermediate.append(tgt)"),
+    fault("a norm that is there from the first training step on (PyTorch 51800)", "forward", "jt/transformer.py",
+          "intermediate.append(self.norm(tgt))",
+          "self.ready = vars(self).get('ready') or self.is_training(); "
+          "intermediate.append(self.norm(tgt) if self.ready else tgt)"),
+    fault("dropout in evaluation (transformers 33844)", "forward", "jt/dropout.py",
+          "return self.p if self.is_training() else 0.0", "return self.p"),
 
     # matching
     fault("cx and cy swapped", "matching", "jt/criterion.py",
@@ -109,6 +125,9 @@ FAULTS = (
           "seeding.dropout_key(step_seed, ", "seeding.dropout_key(0, "),
     fault("boxes cut off from the decoder's gradient", "gradients", "jt/detr.py",
           "self.bbox_embed(hs)", "self.bbox_embed(hs.detach())"),
+    fault("the optimizer has the class head alone (PyTorch forum 84911)", "gradients", "jt/twin.py",
+          "Optimizer(self.trained, config.optim, processes)",
+          'Optimizer({n: p for n, p in self.trained.items() if "class_embed" in n}, config.optim, processes)'),
 
     # optimizer
     fault("clipped after the step", "optimizer", "jt/optim.py", "self.config.clip_max_norm)", "0.0)"),
@@ -123,14 +142,21 @@ FAULTS = (
           "epoch // optim.lr_drop", "max(epoch - 1, 0) // optim.lr_drop"),
     fault("weight decay on nothing", "optimizer", "jt/optim.py", "self.config.weight_decay,", "0.0,"),
     fault("weight decay through the gradient", "optimizer", "jt/optim.py",
-          "gradients = jt.grad(loss, parameters)",
-          "gradients = [g + self.config.weight_decay * p for g, p in zip(jt.grad(loss, parameters), parameters)]",
+          "kernels.adamw_step(parameters, gradients,",
+          "kernels.adamw_step(parameters, [g + self.config.weight_decay * p for g, p in zip(gradients, parameters)],",
           "self.config.weight_decay, self.steps", "0.0, self.steps"),
     fault("bias correction one step ahead", "optimizer", "jt/optim.py", "self.steps + 1,", "self.steps + 2,"),
+    fault("gradients of the step before not dropped (Stack Overflow 60335387)", "optimizer", "jt/optim.py",
+          "self.processes.average(self.added)\n        self.added = []", "self.processes.average(self.added)",
+          '"""Drop the gradients of the next step."""\n        self.added = []',
+          '"""Drop the gradients of the next step."""'),
 
     # training
     fault("trained in evaluation mode", "training", "jt/twin.py",
           "set_training(self.model, seed is not None)", "set_training(self.model, False)"),
+    fault("no more updates after a step without gradients (PyTorch 115607)", "training", "jt/optim.py",
+          "self.steps += bool(np.isfinite(norm))",
+          "self.steps += bool(np.isfinite(norm))\n        self.lrs = self.lrs if norm else [0.0] * len(self.lrs)"),
 
     # detections (the first stage with two batches of one size and other padding)
     fault("positions kept for every size, whatever the mask", "detections", "jt/backbone.py",

@@ -61,8 +61,10 @@ def is_caught(trial: Trial, fault: Fault, began: float) -> bool:
     """Whether the first stage that fails is the one that must. The twins without a fault are not computed again."""
     trial.start(JITTOR, fault)
     stage = run_stages(trial, CHECKED, stop_at_failure=True)[-1]
-    right = not stage.passed and stage.name == fault.stage
-    outcome = "caught" if right else "MISSED" if stage.passed else f"caught, but not by {fault.stage}"
+    ended = stage.items[0].name == "error"  # and so has compared nothing: it may not even have been planted
+    right = not stage.passed and stage.name == fault.stage and not ended
+    outcome = "caught" if right else "MISSED" if stage.passed else (
+        "ENDED IN AN ERROR" if ended else f"caught, but not by {fault.stage}")
     tell(began, fault.name, outcome, None if stage.passed else stage)
     return right
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from detr_jittor.align.group import Group
 from detr_jittor.align.plant import Fault
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.config.options import Config
@@ -15,12 +16,11 @@ from detr_jittor.twin import seeding
 from detr_jittor.twin.synthetic import conditioned
 from detr_jittor.types import Assignment, Batch, State
 
-JITTOR, PYTORCH, FLOAT64, ONE_THREAD = "jittor", "pytorch", "float64", "pytorch, one thread"
+JITTOR, PYTORCH, FLOAT64 = "jittor", "pytorch", "float64"
 ROLES = {
     JITTOR: Role(JITTOR, "jittor"),
     PYTORCH: Role(PYTORCH, "pytorch"),
     FLOAT64: Role(FLOAT64, "pytorch", double=True),
-    ONE_THREAD: Role(ONE_THREAD, "pytorch", threads=1),
 }
 STRIDE = 32  # of the coarsest feature maps
 TRIED = 50  # batches of a split, to find one with objects and padding
@@ -46,7 +46,7 @@ class Trial:
         """
         self.config = config.replace(dropout_masks="shared", num_workers=0, precision="float32")
         self.plan, self.command = plan, command
-        self.witnesses: dict[str, Witness] = {}
+        self.witnesses: dict[str, Witness | Group] = {}
         self.empty: set[str] = set()  # those that do not have the trial's weights yet
         self.kept: dict[tuple, object] = {}
         self.index = open_split(config.data, "val", config.model.masks)
@@ -73,7 +73,8 @@ class Trial:
         self.stop(name)
         self.kept = {key: answer for key, answer in self.kept.items() if key[0] != name}
         role = replace(role or ROLES[name], fault=fault)
-        self.witnesses[name] = Witness(role, self.config, self.config.model.num_classes)
+        kind = Group if role.processes > 1 else Witness
+        self.witnesses[name] = kind(role, self.config, self.config.model.num_classes)
         self.empty.add(name)
 
     def stop(self, name: str) -> None:

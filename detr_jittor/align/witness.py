@@ -1,4 +1,4 @@
-"""A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64 or with one thread."""
+"""A twin in a process of its own: Jittor's, PyTorch's, and PyTorch's in float64."""
 
 import zlib
 from contextlib import closing
@@ -22,7 +22,19 @@ class Role:
     double: bool = False  # in float64
     threads: int | None = None  # None: as many as the framework takes by itself
     precision: str = "float32"  # of --precision
+    processes: int = 1  # more of them are a `Group`
     fault: Fault | None = None  # planted before anything is imported
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a training step gave in one process."""
+
+    rank: int
+    log: dict[str, float]
+    weights: int  # checksum
+    moments: dict[str, np.ndarray]  # AdamW's exp_avg
+    sides: list[np.ndarray]  # what every ReLU let through
 
 
 class Witness(Worker):
@@ -41,9 +53,12 @@ class Answers:
         if role.fault:
             plant(role.fault)
         from detr_jittor.frameworks.load import load_twin, part
+        from detr_jittor.twin.processes import ALONE
 
         self.config = config
-        self.twin = load_twin(role.framework)(config, num_classes)
+        kind = load_twin(role.framework)
+        self.processes = kind.join(config.run) if role.processes > 1 else ALONE
+        self.twin = kind(config, num_classes, self.processes)
         self.capture = part(role.framework, "capture")
         self.start = {name: zlib.crc32(value) for name, value in self.twin.state().model.items()}
         if role.double:
@@ -85,11 +100,11 @@ class Answers:
     def matching(self, batch: Batch, seed: int | None) -> tuple[np.ndarray, list]:
         return self.capture.matching(self.twin, batch, seed)
 
-    def losses(self, batch: Batch, indices) -> dict[str, float]:
-        return self.capture.losses(self.twin, batch, indices)
+    def losses(self, batch: Batch, indices, rest=()) -> dict[str, float]:
+        return self.capture.losses(self.twin, batch, indices, rest)
 
-    def gradients(self, batch: Batch, indices, seed: int, sides=None) -> Gradients:
-        return self.capture.gradients(self.twin, batch, indices, seed, sides)
+    def gradients(self, batch: Batch, indices, seed: int, sides=None, rest=()) -> Gradients:
+        return self.capture.gradients(self.twin, batch, indices, seed, sides, rest)
 
     def update(self, state: State, gradients: dict[str, np.ndarray], lr_factor: float) -> tuple[State, float]:
         """(state after one optimizer step from a state with given gradients, their norm before clipping)"""
@@ -108,6 +123,22 @@ class Answers:
         """(log, state after) of one training step from a state."""
         self.twin.load(state)
         return self.twin.train_step(batch, seed, 1.0), self.twin.state()
+
+    def share_step(self, state: State, batch: Batch, indices, seed: int) -> Share:
+        """One training step from a state, on this process's part of a batch."""
+        from detr_jittor.twin.parts import parts
+        from detr_jittor.twin.processes import checksum
+
+        rank, size = self.processes.rank, -(-len(batch) // self.processes.size)
+        part = list(parts(batch, size, seed))[rank][0]
+        self.twin.load(state)
+        log, sides = self.capture.step(self.twin, part, [layer[rank * size:(rank + 1) * size] for layer in indices],
+                                       seed)
+        after = self.twin.state()
+        return Share(rank, log, checksum(after.model), {n: m for n, (m, _) in after.optimizer.items()}, sides)
+
+    def leave(self) -> None:
+        self.processes.leave()
 
     def free_run(self, state: State, batches: list[Batch], seeds: list[int]) -> list[float]:
         """The loss of every step, from a state on."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from detr_jittor.checkpoint import keymap_original, keymap_prefix, keymap_transformers
 from detr_jittor.checkpoint.unpickle import BadFile
+from detr_jittor.config.format import FORMAT, unknown
 from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.errors import DetrError, is_unicode
 from detr_jittor.twin.parameters import in_backbone, is_trained
@@ -58,7 +59,7 @@ def to_record(checkpoint: Checkpoint) -> dict:
     if checkpoint.config:
         record["args"] = checkpoint.config.flat()
     record["detr_jittor"] = {
-        "format": 1, "step": checkpoint.step, "optimizer_steps": checkpoint.state.steps,
+        "format": FORMAT, "step": checkpoint.step, "optimizer_steps": checkpoint.state.steps,
         "batches": checkpoint.batches, "epoch_length": checkpoint.epoch_length, "sums": checkpoint.sums,
         "best_ap": checkpoint.best_ap, "since_best": checkpoint.since_best, "parameters": groups,
         "classes": checkpoint.classes and checkpoint.classes.to_json(),
@@ -109,6 +110,8 @@ def from_record(record) -> Checkpoint:
     ours = record.get("detr_jittor")
     if not isinstance(ours, dict):
         return replace(foreign(record, model), remarks=remarks)
+    if why := unknown(ours.get("format")):
+        raise BadFile(why)
     names = [name for group in ours["parameters"] for name in group]
     moments = moments_by_number(record["optimizer"], len(names)) if names else []
     average = weights(record["ema"]) if "ema" in record else {}

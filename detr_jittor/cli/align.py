@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="pictures whose detections are compared [%(default)s]")
     parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=[], metavar="C",
                         help="besides the ten stages, other conditions: threads (1 to 16 of them), alone (a picture "
-                             "without its neighbours in the batch), bf16 (beside PyTorch's autocast)")
+                             "without its neighbours in the batch), bf16 (beside PyTorch's autocast), "
+                             "processes (two, with half of the batch each)")
     add_config_arguments(parser)
 
 

@@ -11,6 +11,7 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detr_jittor.config.format import FORMAT, unknown
 from detr_jittor.errors import DetrError, is_unicode
 
 FRAMEWORKS = ("jittor", "pytorch")
@@ -194,7 +195,7 @@ class Config:
         return {name: getattr(getattr(self, group), name) for name, (group, _, _) in OPTIONS.items()}
 
     def to_json(self) -> str:
-        return json.dumps(self.flat(), indent=2)
+        return json.dumps({"format": FORMAT, **self.flat()}, indent=2)
 
     @staticmethod
     def from_json(text: str, origin: str = "config") -> "Config":
@@ -208,6 +209,8 @@ class Config:
             raise DetrError(f"{origin}: not valid JSON ({error}).", "Pass the config.json that a run wrote.") from None
         if not isinstance(values, dict):
             raise DetrError(f"{origin}: not a JSON object.", "Pass the config.json that a run wrote.")
+        if why := unknown(values.pop("format", None)):
+            raise DetrError(f"{origin}: {why}.", "Update this program, or pass a config.json of its own.")
         for name, value in values.items():
             if name not in OPTIONS:
                 raise DetrError(f"{origin}: unknown option {name!r}.", "Remove it; --help lists the options.")

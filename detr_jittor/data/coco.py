@@ -13,7 +13,7 @@ import numpy as np
 
 from detr_jittor.config.small import Contents
 from detr_jittor.data.annotation_file import empty_lists, garbage_kept, read_json
-from detr_jittor.data.columns import Records, is_id, whole
+from detr_jittor.data.columns import ID, Records, is_id, whole
 from detr_jittor.data.content import Content
 from detr_jittor.data.faults import DatasetError, listed
 from detr_jittor.data.listing import Listing
@@ -176,7 +176,7 @@ def checked(content: Content, masks: bool) -> CocoIndex:
         (("image", content.images), ("category", content.categories), ("annotation", content.annotations)))
     images, place_of = read_images(pictures, content.folder, content.around, remarks, content.split, content.paths)
     classes = read_classes(categories, remarks)
-    numbers = objects.column("id", is_id, "an integer from 0", reads=whole)
+    numbers = objects.column("id", is_id, ID, reads=whole)
     if twice := [number for number, count in Counter(numbers).items() if count > 1 and number is not None]:
         remarks.append(f"annotation ids occur more than once ({listed(twice)}): they are counted anew")
     owner, columns_of_objects = read_objects(objects, images, place_of, categories, classes, masks, remarks)

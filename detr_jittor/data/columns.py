@@ -14,6 +14,7 @@ from detr_jittor.data.faults import Fault
 from detr_jittor.errors import is_unicode
 
 LARGEST_ID = 2**63 - 1
+ID, CATEGORY_ID = "an integer from 0 to 2^63 − 1", "an integer of at most 63 bits"  # what is_id and is_category_id take
 LARGEST_SIDE = 1_000_000  # pixels
 LARGEST_NUMBER = 1e9
 ROUNDED_OFF = 1e-3  # pixels by which a width may be below 0: the difference of two floating-point numbers

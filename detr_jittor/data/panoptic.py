@@ -201,7 +201,7 @@ def read_panoptic_classes(records: Records, remarks: list[str]) -> Classes:
 
 def read_files(records: Records, pictures: Records, place_of: dict[int, int], folder: Path) -> dict[int, str]:
     """{image id: file of its segments}. Every picture must have one annotation."""
-    owners = records.column("image_id", columns.is_id, "an integer from 0", reads=columns.whole)
+    owners = records.column("image_id", columns.is_id, columns.ID, reads=columns.whole)
     records.unique("image_id", owners)
     records.known("image_id", owners, place_of, "an image")
     records.column("segments_info", lambda value: type(value) is list, "a list of segments")

@@ -63,7 +63,7 @@ def read_images(records: Records, folder: Path, around: Listing, remarks: list[s
     Args:
         paths: of the pictures, where they are known; else the names are looked for, see `located`.
     """
-    ids = records.column("id", columns.is_id, "an integer from 0", reads=columns.whole)
+    ids = records.column("id", columns.is_id, columns.ID, reads=columns.whole)
     records.unique("id", ids)
     names = records.column("file_name", columns.is_text, "the name of a file, in Unicode")
     paths = located(records, names, str(folder), around, remarks, split) if paths is None else paths
@@ -89,7 +89,7 @@ def take_sizes(records: Records, names: list[str | None], paths: list[str], rema
 
 
 def read_classes(records: Records, remarks: list[str]) -> Classes:
-    ids = records.column("id", columns.is_category_id, "an integer", reads=columns.whole)
+    ids = records.column("id", columns.is_category_id, columns.CATEGORY_ID, reads=columns.whole)
     names = records.column("name", columns.is_text, "a text in Unicode", reads=columns.text)
     seen, repeated = set(), 0
     for row, category in enumerate(zip(ids, names)):
@@ -113,12 +113,12 @@ def read_objects(records: Records, images: list[ImageRecord], place_of: dict[int
 
     A record of a picture or a category that is at fault itself makes no further fault of those that point to it.
     """
-    owners = records.column("image_id", columns.is_id, "an integer from 0", reads=columns.whole)
+    owners = records.column("image_id", columns.is_id, columns.ID, reads=columns.whole)
     owner = records.known("image_id", owners, place_of, "an image", complete=len(place_of) == len(images))
     numbers = [c.get("id") for c in categories.records]
     numbers = [i for i in numbers if columns.is_category_id(i)]
     labels = records.known(
-        "category_id", records.column("category_id", columns.is_category_id, "an integer", reads=columns.whole),
+        "category_id", records.column("category_id", columns.is_category_id, columns.CATEGORY_ID, reads=columns.whole),
         {**dict.fromkeys(numbers, 0), **classes.label_of()}, "a category", complete=len(numbers) == len(categories))
     crowd, difficult = (records.column(key, columns.is_flag, "0 or 1", default=0, reads=columns.whole)
                         for key in ("iscrowd", "difficult"))

@@ -15,7 +15,7 @@ from detr_jittor.jt.layers import Linear, set_training
 from detr_jittor.jt.optim import Optimizer
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
-from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, some_queries
+from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
 from detr_jittor.types import Batch
 
 MLPS = ("bbox_embed", "box_delta", "box_position", "query_scale")  # of linear layers in a row
@@ -112,32 +112,42 @@ def matching(twin: JittorTwin, batch: Batch, seed: int | None) -> tuple[np.ndarr
         return numpy(cost), twin.match(outputs, batch)
 
 
-def losses(twin: JittorTwin, batch: Batch, indices) -> dict[str, float]:
-    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
+def losses(twin: JittorTwin, batch: Batch, indices, rest=()) -> dict[str, float]:
+    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment.
+
+    Args: rest: as the criterion's.
+    """
     prepare(twin, None)
     with jt.no_grad():
-        return twin.log(*losses_of(twin, batch, indices))
+        return twin.log(*losses_of(twin, batch, indices, rest))
 
 
-def losses_of(twin: JittorTwin, batch: Batch, indices) -> tuple:
+def losses_of(twin: JittorTwin, batch: Batch, indices, rest=()) -> tuple:
     """What `twin.losses` gives for a given assignment."""
     noisy = twin.copies(batch)
-    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, rest, noisy=noisy)
 
 
-def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
+def gradients(twin: JittorTwin, batch: Batch, indices, seed: int, sides=None, rest=()) -> Gradients:
     """Gradients of the weighted loss in training mode, for a given assignment, before clipping.
 
-    Args: sides: None; this twin takes its own side of every kink, and the truth follows it.
+    Args: sides: None; this twin takes its own side of every kink, and the truth follows it. rest: as the criterion's.
     """
     prepare(twin, seed)
     with taking_sides(sides) as kinks:
         twin.zero_grad()
-        twin.backward(losses_of(twin, batch, indices)[2])
+        twin.backward(losses_of(twin, batch, indices, rest)[2])
         found = {n: numpy(g) for n, g in zip(twin.trained, twin.optimizer.added)}
-        kinks.sides = [np.packbits(numpy(side)) for side in kinks.sides]
+        kinks.pack(numpy)
     twin.zero_grad()
     return Gradients(found, kinks)
+
+
+def step(twin: JittorTwin, batch: Batch, indices, seed: int) -> tuple[dict[str, float], list[np.ndarray]]:
+    """(log, what every ReLU let through) of a training step with a given assignment."""
+    with (taking_sides(None) as kinks, replaced(twin, "match", lambda *_: indices),
+          listening(twin, "backward", lambda *_: kinks.pack(numpy))):  # computed before the weights change
+        return twin.train_step(batch, seed, 1.0), kinks.sides
 
 
 @contextmanager

@@ -110,29 +110,38 @@ def matching(twin: PyTorchTwin, batch: Batch, seed: int | None) -> tuple[np.ndar
 
 
 @torch.no_grad()
-def losses(twin: PyTorchTwin, batch: Batch, indices) -> dict[str, float]:
-    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment."""
+def losses(twin: PyTorchTwin, batch: Batch, indices, rest=()) -> dict[str, float]:
+    """Every loss term of every layer and their sum, in evaluation mode, for a given assignment.
+
+    Args: rest: as the criterion's.
+    """
     prepare(twin, None)
-    return twin.log(*losses_of(twin, batch, indices))
+    return twin.log(*losses_of(twin, batch, indices, rest))
 
 
-def losses_of(twin: PyTorchTwin, batch: Batch, indices) -> tuple:
+def losses_of(twin: PyTorchTwin, batch: Batch, indices, rest=()) -> tuple:
     """What `twin.losses` gives for a given assignment."""
     noisy = twin.copies(batch)
-    return twin.losses(twin.forward(batch, *noisy), batch, indices, noisy=noisy)
+    return twin.losses(twin.forward(batch, *noisy), batch, indices, rest, noisy=noisy)
 
 
-def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None) -> Gradients:
+def gradients(twin: PyTorchTwin, batch: Batch, indices, seed: int, sides=None, rest=()) -> Gradients:
     """Gradients of the weighted loss in training mode, for a given assignment, before clipping.
 
     Args: sides: of another twin, to take the same side of every kink: the gradient of ReLU jumps at 0, so that a last
-        digit there changes gradients by far more than a last digit.
+        digit there changes gradients by far more than a last digit. rest: as the criterion's.
     """
     prepare(twin, seed)
     twin.zero_grad()
     with taking_sides(sides) as kinks:
-        twin.backward(losses_of(twin, batch, indices)[2])
+        twin.backward(losses_of(twin, batch, indices, rest)[2])
     return Gradients({n: numpy(p.grad) for n, p in twin.trained.items()}, kinks)
+
+
+def step(twin: PyTorchTwin, batch: Batch, indices, seed: int) -> tuple[dict[str, float], list[np.ndarray]]:
+    """(log, what every ReLU let through) of a training step with a given assignment."""
+    with taking_sides(None) as kinks, replaced(twin, "match", lambda *_: indices):
+        return twin.train_step(batch, seed, 1.0), kinks.sides
 
 
 @contextmanager

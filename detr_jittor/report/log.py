@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from detr_jittor.config.format import FORMAT, unknown
 from detr_jittor.errors import DetrError, writing
 from detr_jittor.report.replacing import replacing
 from detr_jittor.report.trackers import Trackers
@@ -41,7 +42,7 @@ class RunLog:
     def epoch(self, record: dict, summary_line: str | None) -> None:
         """The record of an epoch, and its line in eval_summary.txt. Errors: DetrError if they cannot be written."""
         with writing(f"{self.folder}: the log"):
-            append(self.folder / "log.txt", json.dumps(record))
+            append(self.folder / "log.txt", json.dumps({**record, "format": FORMAT}))
             if summary_line:
                 append(self.folder / "eval_summary.txt", summary_line)
         self.trackers.add("epoch", record["epoch"], flat(record))
@@ -120,6 +121,8 @@ def read_log(path: str | Path) -> list[dict]:
             raise DetrError(f"{path}, line {number}: not valid JSON ({error}).", fix) from None
         if not isinstance(record, dict):
             raise DetrError(f"{path}, line {number}: not a JSON object.", fix)
+        if why := unknown(record.pop("format", None)):
+            raise DetrError(f"{path}, line {number}: {why}.", "Update this program.")
         records.append(record)
     if not records:
         raise DetrError(f"{path}: holds no epoch.", fix)

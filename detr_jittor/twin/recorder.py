@@ -17,6 +17,10 @@ class Kinks:
     contrary: int = 0  # those of them that the input's sign would have decided otherwise
     farthest: float = 0.0  # largest input that was decided otherwise, relative to the inputs' root mean square
 
+    def pack(self, numpy: Callable) -> None:
+        """Compute what has been noted. Args: numpy: from a framework's array of booleans to NumPy's."""
+        self.sides = [np.packbits(numpy(side)) for side in self.sides]
+
     def note(self, through: np.ndarray, x: np.ndarray) -> None:
         """A ReLU with input x was told which elements to let through."""
         contrary = through != (x > 0)

@@ -147,13 +147,15 @@ NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
 FAULTS = [  # list, key, value (None: the key is missing), what is told
     ("images", "id", None, "has no id"),
     ("images", "id", "10a", "id is not an integer"),
-    ("images", "id", -1, "id is not an integer from 0"),
+    ("images", "id", -1, "id is not an integer from 0 to 2^63 − 1"),
     ("images", "id", 1.5, "id is not an integer"),
     ("images", "id", True, "id is not an integer"),
-    ("images", "id", 2**63, "id is not an integer"),
-    ("annotations", "id", 2**63, "id is not an integer"),
-    ("categories", "id", 2**63, "id is not an integer"),
-    ("categories", "id", -2**63, "id is not an integer"),
+    *((records, "id", value, "id is not an integer from 0 to 2^63 − 1") for records in ("images", "annotations")
+      for value in (2**63, 2**64 - 1, str(2**63), float(2**63), 10**30)),
+    *(("categories", "id", value, "id is not an integer of at most 63 bits")
+      for value in (2**63, -2**63, str(2**64 - 1), 10**30)),
+    ("annotations", "image_id", 2**63, "image_id is not an integer from 0 to 2^63 − 1"),
+    ("annotations", "category_id", 2**63, "category_id is not an integer of at most 63 bits"),
     ("images", "file_name", None, "has no file_name"),
     ("images", "file_name", 5, "file_name is not"),
     ("images", "file_name", "", "file_name is not"),

@@ -1,0 +1,46 @@
+"""The band in which a run that goes on by itself may lie, and where it comes from."""
+
+import numpy as np
+import pytest
+
+from detr_jittor.align.stages.training import free_item, perturbed
+from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH
+from detr_jittor.types import State
+
+TRUTH = np.array([10.0, 9.0, 8.0, 7.0])
+
+
+def item(jittor: float, *pytorch: float):
+    """Of runs that are away from float64 by so much, relative, in their last step."""
+    away = {JITTOR: jittor, **{f"{PYTORCH} {number}": value for number, value in enumerate(pytorch)}}
+    return free_item({FLOAT64: TRUTH.tolist(),
+                      **{name: (TRUTH * (1 + np.array([0, 0, 0, value]))).tolist() for name, value in away.items()}})
+
+
+@pytest.mark.parametrize("jittor, passes", [(1e-4, True), (3.9e-3, True), (4.1e-3, False), (np.nan, False)])
+def test_the_band_is_four_times_the_farthest_of_pytorchs_runs(jittor, passes):
+    """The first of them is near float64 by chance, as one run of four steps was."""
+    assert item(jittor, 1e-6, 1e-3, 5e-4).passed is passes
+
+
+def test_the_band_is_no_wider_than_pytorchs_runs():
+    assert not item(4.1e-4, 1e-6, 1e-4, 5e-5).passed
+    assert item(4.1e-4, 1e-6, 1e-4, 5e-5).note == "at most 4.1e-04 from float64, 3 runs of PyTorch 1.0e-04"
+
+
+def test_a_yardstick_that_is_no_number_passes_nothing():
+    assert not item(1e-3, 1e-3, np.nan).passed
+
+
+def test_last_bits_and_nothing_else():
+    rng = np.random.default_rng(0)
+    model = {"a": rng.standard_normal((40, 50)).astype(np.float32), "b": np.zeros(1000, np.float32)}
+    state = State(model, {"a": (np.ones(3), np.ones(3))}, 5)
+    one, same, other = perturbed(state, 7, 1), perturbed(state, 7, 1), perturbed(state, 7, 2)
+    for name, value in model.items():
+        ulps = np.abs(one.model[name].view(np.int32) - value.view(np.int32))
+        assert ulps.max() == 1 and 0.4 < ulps.mean() < 0.6
+        assert one.model[name].dtype == np.float32
+        assert np.array_equal(one.model[name], same.model[name])
+        assert not np.array_equal(one.model[name], other.model[name])
+    assert (one.optimizer, one.steps) == (state.optimizer, 5)
