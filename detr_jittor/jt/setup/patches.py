@@ -76,6 +76,9 @@ CUDA_13 = (
         ("deviceProp.clockRate", "gpuAttribute(cudaDevAttrClockRate, current_device)"),
         ("        (deviceProp.computeMode != ", "        (gpuAttribute(cudaDevAttrComputeMode, current_device) != "),
     )),
+    Patch("jittor/other/code_softmax.py", "d4d533239f569cbbc5586c7b72257bc59ad0359ca12f110710a5470fcb90cc40", (
+        ("cub::Max()", "::cuda::maximum<>()"),
+    )),
     Patch("jittor/extern/cuda/cub/ops/cub_where_op.cc",
           "b54b158ccab3204384b54728ed585f0a8c81e2575a23e867889acce5a98d7fe9", (
         ("#include <thrust/transform.h>",
@@ -87,9 +90,30 @@ CUDA_13 = (
     )),
 )
 
+# cuDNN takes float32 for TF32, with three digits, unless it is told not to.
+EXACT = (("    // using tensor core\n",
+          "    checkCudaErrors(cudnnSetConvolutionMathType(cudnnConvDesc, CUDNN_FMA_MATH));\n"
+          "    // using tensor core\n"),)
 # cuDNN 9 has its libraries under other names, and its recurrent networks, which DETR has none of, through other calls.
-# cuFFT and cuSPARSE serve operators that DETR has none of either, and would be more wheels to bring.
+# cuFFT and cuSPARSE serve operators that DETR has none of either, and of NPP the least and greatest integers are used:
+# they would be more wheels to bring.
 CUDNN_9 = (
+    Patch("jittor/src/misc/cuda_limits.h", "bd143b0920689412d0e6409e9eb6dfc50e16092bb9faa8a8684ace1d40645504", (
+        ("#include <npp.h>\n#include <math_constants.h>\n#else\n", "#include <math_constants.h>\n#endif\n"),
+        ("#define     CUDART_INF_F", "#ifndef IS_CUDA\n#define     CUDART_INF_F"),
+    )),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_op.cc",
+          "3696b717163b5e33ca34b8ecd30eef44304ed7282acca6b3a6ed8b4e36b620c1", EXACT),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_backward_x_op.cc",
+          "68af1f0e4ae17af352fe596ee1a292425476e6e55c30ba8a28b87bf0109e8687", EXACT),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_backward_w_op.cc",
+          "8dad2492b19e87215e8e2c08117d6c28d8233512a7a509e90434341dec3c217a", EXACT),
+    Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898", (
+        # of an operator's source and header it makes one place, and a patched source lies beside a link
+        ("        name = os.path.realpath(name)", "        name = os.path.abspath(name)"),
+        # PyTorch's kernels are compiled without it, and their digits are the measure
+        (r'-ccbin=\"{cc_path}\" --use_fast_math "', r'-ccbin=\"{cc_path}\" "'),
+    )),
     Patch("jittor/compile_extern.py", "d1d02ba4314b3390f70a91d3347267920cb77999b1241d01849c85fbcaa7d56c", (
         ('libs = ["libcudnn_ops_infer.so", "libcudnn_ops_train.so", "libcudnn_cnn_infer.so", '
          '"libcudnn_cnn_train.so"]',
