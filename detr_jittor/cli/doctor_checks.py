@@ -19,7 +19,8 @@ from pathlib import Path
 
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import machine, onednn, patches
-from detr_jittor.jt.setup.cuda import find_cuda, output_of
+from detr_jittor.jt.setup.cuda import Toolkit, find_cuda
+from detr_jittor.jt.setup.gpu import Gpu, has_card, major, output_of
 from detr_jittor.twin import processor, threads, waiting
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
@@ -65,8 +66,7 @@ def headers(subject: str) -> Iterator[Finding]:
 
 def numpy(subject: str) -> Iterator[Finding]:
     changes = patches.needed(machine.check_numpy())
-    for change in changes:
-        patches.patched(change, patches.installed_folder())
+    patches.patched(changes, patches.installed_folder())
     yield Finding(subject, OK, metadata.version("numpy") + (
         f"; for it and Python {sys.version_info[0]}.{sys.version_info[1]}, Jittor {metadata.version('jittor')} is "
         f"patched ({len(changes)} files, in the cache)" if changes else ""))
@@ -141,21 +141,43 @@ def one_dnn(subject: str) -> Iterator[Finding]:
 
 
 def gpu(subject: str) -> Iterator[Finding]:
-    """The GPU, each CUDA and its cuDNN, and which of them Jittor will be shown."""
+    """The card and its driver, each CUDA with its cuDNN, and which of them Jittor will be shown, and why."""
     cuda = find_cuda(machine.choose_home()[0])
-    install = "Install CUDA 12.2 with cuDNN 8, or let Jittor do it: python -m jittor_utils.install_cuda"
-    if not cuda.gpu:
+    card, chosen = cuda.gpu, cuda.chosen
+    known = f"{card.name} (driver {card.driver or 'unknown'}, CUDA up to {card.cuda or 'unknown'})"
+    if not card.name and has_card() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        yield Finding(subject, WARNING, "an NVIDIA card, but its driver does not answer: Jittor runs on the CPU",
+                      "Install NVIDIA's driver, 580 or later for CUDA 13; in a container, pass the card on.")
+    elif not card.name:
         yield Finding(subject, OK, "none, or no NVIDIA driver: Jittor runs on the CPU")
-    elif cuda.nvcc:
-        yield Finding(subject, OK, f"{cuda.gpu}, through {cuda.nvcc}")
+    elif chosen:
+        yield Finding(subject, OK, f"{known}, through CUDA {chosen.version} at {chosen.nvcc}{patched_for(chosen)}")
     else:
-        yield Finding(subject, WARNING, f"{cuda.gpu}, but Jittor runs on the CPU: {cuda.problem}", install)
+        yield Finding(subject, WARNING, f"{known}, but no CUDA here is used: {cuda.problem}", install_cuda(card))
     for toolkit in cuda.toolkits:
         if toolkit.problem:
-            yield Finding("CUDA", WARNING if cuda.gpu else OK, f"{toolkit.problem}: hidden from Jittor",
-                          install if cuda.gpu else "")
+            yield Finding("CUDA", WARNING if card.name else OK, f"{toolkit.problem}: hidden from Jittor",
+                          install_cuda(card) if card.name else "")
         else:
-            yield Finding("CUDA", OK, f"{toolkit.version} with cuDNN {toolkit.cudnn} at {toolkit.nvcc}")
+            cudnn = f"{toolkit.cudnn} of {toolkit.parts.cudnn_source}" if toolkit.parts else toolkit.cudnn
+            found = f"{toolkit.version} of {toolkit.source} with cuDNN {cudnn} at {toolkit.nvcc}"
+            why = ": taken, as the first that serves" if toolkit == chosen else ": another comes before it"
+            yield Finding("CUDA", OK, found + (why if chosen else ""))
+
+
+def patched_for(toolkit: Toolkit) -> str:
+    """What is done so that Jittor can use this CUDA."""
+    if not toolkit.parts:
+        return ""
+    changes = patches.needed("1", cuda=toolkit.version, cudnn=toolkit.cudnn)
+    files = patches.patched(changes, patches.installed_folder())
+    return f"; put together in the cache, with {len(files)} files of Jittor patched. Such a one has never run on a card"
+
+
+def install_cuda(card: Gpu) -> str:
+    if card.cuda and major(card.cuda) < 13:
+        return "Install NVIDIA's driver 580 or later, or CUDA 12.2 with cuDNN 8: python -m jittor_utils.install_cuda"
+    return 'Run: pip install "detr-jittor[cuda13]"; or: python -m jittor_utils.install_cuda, for CUDA 12.2 with cuDNN 8'
 
 
 def cutlass(subject: str) -> Iterator[Finding]:

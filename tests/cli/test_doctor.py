@@ -13,7 +13,9 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.cli import doctor_checks as doctor
 from detr_jittor.errors import DetrError
+from detr_jittor.jt.setup import toolkit
 from detr_jittor.jt.setup.cuda import Cuda, Toolkit
+from detr_jittor.jt.setup.gpu import Gpu
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,21 +171,51 @@ def test_cpu(monkeypatch, flags, status):
     assert ("AVX-512" in finding.found) == ("avx512f" in flags)
 
 
-BAD = Toolkit("/a/nvcc", "13.0", problem="/a/nvcc is of CUDA 13.0")
-GOOD = Toolkit("/b/nvcc", "12.2", "8.9.7")
+NONE, H200, OLD = Gpu(), Gpu("H200", "580.65.06", "13.0", "9.0"), Gpu("H200", "550.54.15", "12.4", "9.0")
+BAD = Toolkit("/a/nvcc", "14.0", problem="/a/nvcc is of CUDA 14.0")
+LATE = Toolkit("/a/nvcc", "13.0", problem="the driver 550.54.15 is too old for CUDA 13.0")
+CUDA_12 = Toolkit("/b/nvcc", "12.2", "8.9.7")
+WHEELS = Toolkit("/c/nvcc", "13.5", "9.28.1", toolkit.WHEELS, parts=toolkit.Parts("/c/nvcc", (), "9", toolkit.WHEELS))
+MIXED = Toolkit("/d/nvcc", "13.0", "9.28.1", parts=toolkit.Parts("/d/nvcc", (), "9", toolkit.WHEELS))
 
 
-@pytest.mark.parametrize("cuda, statuses", [
-    (Cuda("", [], problem="no GPU"), ["ok"]),
-    (Cuda("", [BAD], problem="no GPU"), ["ok", "ok"]),
-    (Cuda("H200", [BAD], problem=BAD.problem), ["warning", "warning"]),
-    (Cuda("H200", [BAD, GOOD], nvcc=GOOD.nvcc), ["ok", "warning", "ok"]),
+@pytest.mark.parametrize("card, toolkits, chosen, lines", [
+    (NONE, [], None, ["ok: none, or no NVIDIA driver"]),
+    (NONE, [BAD], None, ["ok: none, or no NVIDIA driver", "ok: /a/nvcc is of CUDA 14.0: hidden from Jittor"]),
+    (NONE, [WHEELS], None, ["ok: none", "ok: 13.5 of pip's wheels with cuDNN 9.28.1 of pip's wheels at /c/nvcc"]),
+    (H200, [], None, ["warning: H200 (driver 580.65.06, CUDA up to 13.0), but no CUDA here is used: the reason"]),
+    (H200, [BAD, CUDA_12], CUDA_12, [
+        "ok: H200 (driver 580.65.06, CUDA up to 13.0), through CUDA 12.2 at /b/nvcc",
+        "warning: /a/nvcc is of CUDA 14.0: hidden from Jittor",
+        "ok: 12.2 of this machine with cuDNN 8.9.7 at /b/nvcc: taken, as the first that serves"]),
+    (H200, [MIXED, CUDA_12], MIXED, [
+        "ok: H200 (driver 580.65.06, CUDA up to 13.0), through CUDA 13.0 at /d/nvcc; put together in the cache, with "
+        "10 files of Jittor patched. Such a one has never run on a card",
+        "ok: 13.0 of this machine with cuDNN 9.28.1 of pip's wheels at /d/nvcc: taken, as the first that serves",
+        "ok: 12.2 of this machine with cuDNN 8.9.7 at /b/nvcc: another comes before it"]),
+    (OLD, [LATE], None, ["warning: H200 (driver 550.54.15, CUDA up to 12.4), but no CUDA here is used: the reason",
+                         "warning: the driver 550.54.15 is too old for CUDA 13.0: hidden from Jittor"]),
 ])
-def test_gpu(home, monkeypatch, cuda, statuses):
-    monkeypatch.setattr(doctor, "find_cuda", lambda home: cuda)
+def test_gpu(home, monkeypatch, card, toolkits, chosen, lines):
+    monkeypatch.setattr(doctor, "has_card", lambda: False)
+    monkeypatch.setattr(doctor, "find_cuda", lambda home: Cuda(card, toolkits, chosen, "the reason"))
     found = findings(doctor.gpu)
-    assert [f.status for f in found] == statuses
-    assert all(bool(f.fix) == (f.status != "ok") for f in found)
+    assert len(found) == len(lines)
+    for finding, line in zip(found, lines, strict=True):
+        assert f"{finding.status}: {finding.found}".startswith(line)
+        assert bool(finding.fix) == (finding.status != "ok")
+        assert ("580" in finding.fix) == (finding.status != "ok" and card == OLD)
+
+
+@pytest.mark.parametrize("hidden, status", [(None, "warning"), ("", "ok")])
+def test_a_card_without_a_driver(home, monkeypatch, hidden, status):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    monkeypatch.setattr(doctor, "has_card", lambda: True)
+    monkeypatch.setattr(doctor, "find_cuda", lambda home: Cuda(NONE, [], problem="no driver"))
+    finding = only(doctor.gpu)
+    assert finding.status == status and ("driver does not answer" in finding.found) == (status == "warning")
 
 
 def test_a_cutlass_that_was_cut_off(home, monkeypatch):

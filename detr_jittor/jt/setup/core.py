@@ -88,6 +88,8 @@ def prepared(commands: list[str], cache: Path) -> list[str]:
 
 def change(command: str, cache: Path) -> str:
     source = command.split('"')[3]
+    if source.endswith(".cu"):
+        return command  # of nvcc, which reads headers as they are
     level = LESS if any(part in source for part in NOT_HOT) else USUAL
     return command.replace(USUAL, level).replace(" -c -o ", f' -include"{header_for(cache, level)}" -c -o ')
 

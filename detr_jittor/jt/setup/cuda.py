@@ -1,21 +1,22 @@
-"""Whether Jittor can use the GPU: driver, CUDA compiler, runtime library and cuDNN, found without loading any of them.
+"""Which CUDA Jittor is to use, if it can use the GPU at all, found without loading any of it.
 
-Jittor 1.3.11 was made for CUDA 11 and 12 with cuDNN 8. With an nvcc that it cannot use, `import jittor` fails or
-aborts the process, so it must be told beforehand which nvcc to take, or to take none.
+Jittor 1.3.11 was made for CUDA 11 and 12 with cuDNN 8, and takes such a one as it is. CUDA 12 and 13 with cuDNN 9
+serve through a folder of ours (toolkit.py) and patched sources (patches.py). With an nvcc that it cannot use,
+`import jittor` fails or aborts the process, so it must be told beforehand which nvcc to take, or to take none.
 """
 
 import os
-import platform
 import re
 import shutil
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detr_jittor.jt.setup import toolkit
+from detr_jittor.jt.setup.gpu import Gpu, find_gpu, major, output_of, unfit
+from detr_jittor.jt.setup.toolkit import ARCH, Parts, cudnn_version
+
 USUAL_PLACES = ("/usr/local/cuda/bin/nvcc", "/usr/bin/nvcc", "/opt/cuda/bin/nvcc")  # where Jittor looks, after PATH
-CUDA_MAJORS = (11, 12)
-CUDNN_MAJOR = 8
-ARCH = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "aarch64"
+AS_IT_IS = (11, 12)  # the versions of CUDA that Jittor knows
 
 
 @dataclass(frozen=True)
@@ -25,81 +26,78 @@ class Toolkit:
     nvcc: str
     version: str = ""  # of CUDA
     cudnn: str = ""  # version of cuDNN
+    source: str = toolkit.MACHINE  # who brought it
     problem: str = ""
+    parts: Parts | None = None  # what is to be put together in a folder of ours; None: Jittor can take it as it is
+
+    def nvcc_for(self, home: Path) -> str:
+        """The nvcc that Jittor is shown, if its home is `home`."""
+        return str(toolkit.folder(home, self.parts) / "bin" / "nvcc") if self.parts else self.nvcc
 
 
 @dataclass(frozen=True)
 class Cuda:
-    """What there is for the GPU. `nvcc` is the one for Jittor to take, "" to run on the CPU because of `problem`."""
+    """What there is for the GPU. `chosen` is for Jittor to take; None, to run on the CPU because of `problem`."""
 
-    gpu: str  # the driver's name for the first GPU, "" if there is none
+    gpu: Gpu
     toolkits: list[Toolkit]
-    nvcc: str = ""
+    chosen: Toolkit | None = None
     problem: str = ""
 
 
 def find_cuda(home: Path) -> Cuda:
-    """Look for a CUDA that Jittor can use; `home` is Jittor's home, where its own CUDA installer puts one."""
+    """Look for a CUDA that Jittor can use, and take the first; `home` is Jittor's home, where its own CUDA installer
+    puts one."""
     gpu = find_gpu()
     toolkits = [inspect(nvcc) for nvcc in find_nvcc(home)]
-    if not gpu:
+    if not gpu.name:
         return Cuda(gpu, toolkits, problem="no GPU, or no NVIDIA driver for it")
+    toolkits = [t if t.problem else replace(t, problem=unfit(gpu, t.version)) for t in toolkits]
+    if "nvcc_path" in os.environ:  # Jittor obeys it
+        return Cuda(gpu, toolkits, problem=f"nvcc_path={os.environ['nvcc_path']} is set")
     good = [t for t in toolkits if not t.problem]
     if good:
-        return Cuda(gpu, toolkits, nvcc=good[0].nvcc)
+        return Cuda(gpu, toolkits, good[0])
     return Cuda(gpu, toolkits, problem="; ".join(t.problem for t in toolkits) or "nvcc not found")
 
 
-def find_gpu() -> str:
-    """The driver's name for the first GPU, "" if the driver does not answer or the user hides every GPU."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return ""
-    match = re.search(r"^GPU \d+: ([^(\n]+)", output_of("nvidia-smi", "-L"), re.MULTILINE)
-    return match[1].strip() if match else ""
-
-
 def find_nvcc(home: Path) -> list[str]:
-    """Every nvcc in the places where Jittor looks, in its order."""
+    """Every nvcc: the one that Jittor's installer brought, those of wheels, and where Jittor looks, in its order."""
     own = sorted((home / ".cache" / "jittor" / "jtcuda").glob("*/bin/nvcc"), reverse=True)
-    places = [*map(str, own), shutil.which("nvcc"), *USUAL_PLACES]
+    wheels = [nvcc for folder in toolkit.namespace() for nvcc in sorted(folder.glob("cu*/bin/nvcc"), reverse=True)]
+    places = [*map(str, own), *map(str, wheels), shutil.which("nvcc"), *USUAL_PLACES]
     return list(dict.fromkeys(p for p in places if p and os.access(p, os.X_OK)))
 
 
 def inspect(nvcc: str) -> Toolkit:
     """Check one CUDA as Jittor will use it: everything is found from where nvcc really lies."""
-    match = re.search(r"release (\d+)\.(\d+)", output_of(nvcc, "--version"))
+    match = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
     if not match:
         return Toolkit(nvcc, problem=f"{nvcc} --version fails")
-    version = f"{match[1]}.{match[2]}"
-    if int(match[1]) not in CUDA_MAJORS:
-        return Toolkit(nvcc, version, problem=f"{nvcc} is of CUDA {version}, Jittor 1.3.11 knows 11 and 12")
+    version, number = match[1], major(match[1])
+    source = toolkit.beside(nvcc)[0].source
+    if number not in AS_IT_IS + toolkit.MAJORS:
+        return Toolkit(nvcc, version, "", source, f"{nvcc} is of CUDA {version}, Jittor 1.3.11 is known to work with "
+                                                  "11 and 12, and patched with 13")
+    as_it_is = inspect_as_it_is(nvcc, version)
+    if number not in toolkit.MAJORS or not as_it_is.problem:
+        return as_it_is
+    parts = toolkit.find(nvcc, number)
+    if not parts.missing:
+        return Toolkit(nvcc, version, parts.cudnn, source, parts=parts)
+    missing = ", ".join(parts.missing).replace("cuDNN", "cuDNN 8 or 9" if number in AS_IT_IS else "cuDNN 9")
+    return Toolkit(nvcc, version, "", source, f"{missing} not found for {nvcc} (CUDA {version})")
+
+
+def inspect_as_it_is(nvcc: str, version: str) -> Toolkit:
+    """Check a CUDA in the way Jittor itself looks for its parts."""
     root = Path(nvcc).resolve().parent.parent
-    runtime = Path(f"/usr/lib/{ARCH}-linux-gnu") if nvcc == "/usr/bin/nvcc" else root / "lib64"
-    if not (runtime / "libcudart.so").is_file():
+    runtime = toolkit.SYSTEM[1] if nvcc == "/usr/bin/nvcc" else root / "lib64"
+    if major(version) not in AS_IT_IS or not (runtime / "libcudart.so").is_file():
         return Toolkit(nvcc, version, problem=f"{runtime}/libcudart.so not found (for {nvcc})")
-    cudnn = cudnn_version(root)
-    libraries = [root / "lib64", root / f"targets/{ARCH}-linux/lib", Path(f"/usr/lib/{ARCH}-linux-gnu"),
-                 Path("/usr/lib")]
-    if not cudnn.startswith(f"{CUDNN_MAJOR}.") or not any((p / "libcudnn.so").is_file() for p in libraries):
-        return Toolkit(nvcc, version, cudnn, f"cuDNN {CUDNN_MAJOR} not found for {nvcc} (found: {cudnn or 'none'})")
+    folders = (root / "include", root / f"targets/{ARCH}-linux/include", toolkit.SYSTEM[0])
+    cudnn = next((cudnn_version(folder) for folder in folders if (folder / "cudnn.h").is_file()), "")
+    libraries = [root / "lib64", root / f"targets/{ARCH}-linux/lib", toolkit.SYSTEM[1], Path("/usr/lib")]
+    if not cudnn.startswith("8.") or not any((p / "libcudnn.so").is_file() for p in libraries):
+        return Toolkit(nvcc, version, cudnn, problem=f"cuDNN 8 not found for {nvcc} (found: {cudnn or 'none'})")
     return Toolkit(nvcc, version, cudnn)
-
-
-def cudnn_version(root: Path) -> str:
-    """The version of the cuDNN headers that Jittor would compile against, "" if there are none."""
-    for folder in (root / "include", root / f"targets/{ARCH}-linux/include", Path("/usr/include")):
-        if (folder / "cudnn.h").is_file():
-            header = folder / "cudnn_version.h"
-            text = header.read_text(errors="replace") if header.is_file() else ""
-            numbers = dict(re.findall(r"#define CUDNN_(MAJOR|MINOR|PATCHLEVEL)\s+(\d+)", text))
-            return ".".join(numbers.get(n, "0") for n in ("MAJOR", "MINOR", "PATCHLEVEL"))
-    return ""
-
-
-def output_of(*command: str) -> str:
-    """What a command prints, "" if it cannot be run or fails."""
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return run.stdout if run.returncode == 0 else ""

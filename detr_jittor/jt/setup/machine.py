@@ -36,19 +36,19 @@ def make_plan() -> Plan:
     Errors: DetrError for what cannot be fixed from inside a process: numpy, Jittor or g++ missing, Python's headers,
         a path that Jittor cannot handle, no place to write.
     """
-    changes = patches.needed(check_numpy())
+    numpy_version = check_numpy()
     find_compiler()
     python_config = find_python_config()
     check_paths(sys.executable, str(patches.installed_folder()), str(python_config))
     home, notes = choose_home()
     cuda = find_cuda(home)
-    if cuda.gpu and not cuda.nvcc:
-        notes.append(f"Jittor runs on the CPU, not on {cuda.gpu}: {cuda.problem}.")
+    if cuda.gpu.name and not cuda.chosen and "nvcc_path" not in os.environ:
+        notes.append(f"Jittor runs on the CPU, not on {cuda.gpu.name}: {cuda.problem}.")
     defaults = {
         # else Jittor names its cache after the git branch around site-packages: a new branch, minutes of compiling
         "cache_name": "default",
         "python_config_path": str(python_config),
-        "nvcc_path": cuda.nvcc,
+        "nvcc_path": cuda.chosen.nvcc_for(home) if cuda.chosen else "",
         # sources that Jittor would download, for operators that DETR does not use
         "use_cutt": "0", "use_cutlass": "0", "use_nccl": "0",
         # else Jittor imports torch where it is installed: a second and 180 MB more, for nothing
@@ -64,7 +64,8 @@ def make_plan() -> Plan:
         "mkl_include_path": None, "mkl_lib_path": None,  # with both set, Jittor 1.3.11 meets an undefined name
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
-    return Plan(home, chosen | forced, cuda, notes, changes)
+    versions = {"cuda": cuda.chosen.version, "cudnn": cuda.chosen.cudnn} if cuda.chosen else {}
+    return Plan(home, chosen | forced, cuda, notes, patches.needed(numpy_version, **versions))
 
 
 def check_numpy() -> str:

@@ -11,12 +11,12 @@ import hashlib
 import importlib.machinery
 import os
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from detr_jittor.errors import DetrError
+from detr_jittor.jt.setup.folders import appearing
 
 PACKAGES = ("jittor", "jittor_utils")
 INSTALL = "Run: pip install --no-deps jittor==1.3.11.0"  # it would ask for NumPy 1, which newer Pythons do not have
@@ -57,6 +57,76 @@ NUMPY_2 = (
     )),
 )
 
+# https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes: what cudaDeviceProp has no more, and what its
+# CCCL 3 asks for and has no more (https://nvidia.github.io/cccl/cccl/3.0_migration_guide.html)
+CUDA_13 = (
+    Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898", (
+        ('nvcc_flags = nvcc_flags.replace("-Wall", "")',
+         'nvcc_flags = nvcc_flags.replace("-Wall", "").replace("-std=c++14", "-std=c++17")'),
+        # what is compiled for generation 9 does not run on later cards
+        ("max_arch = 90", "max_arch = 121"),
+    )),
+    Patch("jittor/extern/cuda/inc/helper_cuda.h", "5faa2b18470a970658cfc0b70504f98aa6fb85695b2a116408895ad11edc57da", (
+        ("// General GPU Device CUDA Initialization\n",
+         "inline int gpuAttribute(cudaDeviceAttr attribute, int device) {\n  int value = 0;\n"
+         "  checkCudaErrors(cudaDeviceGetAttribute(&value, attribute, device));\n  return value;\n}\n\n"
+         "// General GPU Device CUDA Initialization\n"),
+        ("if (deviceProp.computeMode == ", "if (gpuAttribute(cudaDevAttrComputeMode, devID) == "),
+        ("if (deviceProp.computeMode != ", "if (gpuAttribute(cudaDevAttrComputeMode, current_device) != "),
+        ("deviceProp.clockRate", "gpuAttribute(cudaDevAttrClockRate, current_device)"),
+        ("        (deviceProp.computeMode != ", "        (gpuAttribute(cudaDevAttrComputeMode, current_device) != "),
+    )),
+    Patch("jittor/other/code_softmax.py", "d4d533239f569cbbc5586c7b72257bc59ad0359ca12f110710a5470fcb90cc40", (
+        ("cub::Max()", "::cuda::maximum<>()"),
+    )),
+    Patch("jittor/extern/cuda/cub/ops/cub_where_op.cc",
+          "b54b158ccab3204384b54728ed585f0a8c81e2575a23e867889acce5a98d7fe9", (
+        ("#include <thrust/transform.h>",
+         "#include <thrust/transform.h>\n#include <thrust/iterator/counting_iterator.h>\n"
+         "#include <thrust/iterator/transform_iterator.h>"),
+        ("cub::CountingInputIterator<To> counting_itr(0);", "thrust::counting_iterator<To> counting_itr(0);"),
+        ("cub::TransformInputIterator<bool, NonZeroOp<Ti>, Ti*> itr(cond->ptr<Ti>(), NonZeroOp<Ti>());",
+         "auto itr = thrust::make_transform_iterator(cond->ptr<Ti>(), NonZeroOp<Ti>());"),
+    )),
+)
+
+# cuDNN takes float32 for TF32, with three digits, unless it is told not to.
+EXACT = (("    // using tensor core\n",
+          "    checkCudaErrors(cudnnSetConvolutionMathType(cudnnConvDesc, CUDNN_FMA_MATH));\n"
+          "    // using tensor core\n"),)
+# cuDNN 9 has its libraries under other names, and its recurrent networks, which DETR has none of, through other calls.
+# cuFFT and cuSPARSE serve operators that DETR has none of either, and of NPP the least and greatest integers are used:
+# they would be more wheels to bring.
+CUDNN_9 = (
+    Patch("jittor/src/misc/cuda_limits.h", "bd143b0920689412d0e6409e9eb6dfc50e16092bb9faa8a8684ace1d40645504", (
+        ("#include <npp.h>\n#include <math_constants.h>\n#else\n", "#include <math_constants.h>\n#endif\n"),
+        ("#define     CUDART_INF_F", "#ifndef IS_CUDA\n#define     CUDART_INF_F"),
+    )),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_op.cc",
+          "3696b717163b5e33ca34b8ecd30eef44304ed7282acca6b3a6ed8b4e36b620c1", EXACT),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_backward_x_op.cc",
+          "68af1f0e4ae17af352fe596ee1a292425476e6e55c30ba8a28b87bf0109e8687", EXACT),
+    Patch("jittor/extern/cuda/cudnn/ops/cudnn_conv_backward_w_op.cc",
+          "8dad2492b19e87215e8e2c08117d6c28d8233512a7a509e90434341dec3c217a", EXACT),
+    Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898", (
+        # of an operator's source and header it makes one place, and a patched source lies beside a link
+        ("        name = os.path.realpath(name)", "        name = os.path.abspath(name)"),
+        # PyTorch's kernels are compiled without it, and their digits are the measure
+        (r'-ccbin=\"{cc_path}\" --use_fast_math "', r'-ccbin=\"{cc_path}\" "'),
+    )),
+    Patch("jittor/compile_extern.py", "d1d02ba4314b3390f70a91d3347267920cb77999b1241d01849c85fbcaa7d56c", (
+        ('libs = ["libcudnn_ops_infer.so", "libcudnn_ops_train.so", "libcudnn_cnn_infer.so", '
+         '"libcudnn_cnn_train.so"]',
+         'libs = ["libcudnn_graph.so", "libcudnn_ops.so", "libcudnn_cnn.so"]'),
+        ('libs = ["cublas", "cudnn", "curand", "cufft", "cusparse"]', 'libs = ["cublas", "cudnn", "curand"]'),
+        ("    # compile and get operators\n    culib = compile_custom_ops(culib_src_files, return_module=True,\n"
+         '        extra_flags=f" -I\\"{jt_cuda_include}\\" -I\\"{jt_culib_include}\\" {link_flags} ',
+         '    culib_src_files = [f for f in culib_src_files if "cudnn_rnn_" not in f]\n'
+         "    # compile and get operators\n    culib = compile_custom_ops(culib_src_files, return_module=True,\n"
+         '        extra_flags=f" -I\\"{jt_cuda_include}\\" -I\\"{jt_culib_include}\\" {link_flags} '),
+    )),
+)
+
 # What every patched Jittor has, so that it may lie in our folder and run on the newest Python.
 ALWAYS = (
     Patch("jittor/compiler.py", "3398b120fb43014db85d0beaccfc9775088956e46cec0b16cf62cd8581dd6898", (
@@ -71,27 +141,34 @@ ALWAYS = (
 )
 
 
-def needed(numpy_version: str, python: tuple[int, ...] = tuple(sys.version_info)) -> tuple[Patch, ...]:
-    """The patches that Jittor needs with this NumPy and this Python, () where it may stay as it is installed."""
-    numpy_2 = int(numpy_version.split(".")[0]) >= 2
-    return (ALWAYS if numpy_2 or python >= (3, 13) else ()) + (NUMPY_2 if numpy_2 else ())
+def needed(numpy_version: str, python: tuple[int, ...] = tuple(sys.version_info), cuda: str = "",
+           cudnn: str = "") -> tuple[Patch, ...]:
+    """The patches that Jittor needs with this NumPy, this Python, and the CUDA and cuDNN that it is to use; () where it
+    may stay as it is installed."""
+    needs = [patches for version, first, patches in
+             ((numpy_version, 2, NUMPY_2), (cuda, 13, CUDA_13), (cudnn, 9, CUDNN_9))
+             if version and int(version.split(".")[0]) >= first]
+    return sum(needs, ALWAYS) if needs or python >= (3, 13) else ()
 
 
-def patched(patch: Patch, installed: Path) -> str:
-    """The text of a file with its changes; `installed` is the folder that holds Jittor's packages.
+def patched(patches: tuple[Patch, ...], installed: Path) -> dict[str, str]:
+    """Each file that changes, with its text after all changes; `installed` is the folder that holds Jittor's packages.
 
-    Errors: DetrError if the file is not the one that the patch was written for.
+    Errors: DetrError if a file is not the one that the patch was written for.
     """
-    path = installed / patch.file
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != patch.digest:
-        raise DetrError(f"{path} is not the file of Jittor 1.3.11.0, and only for that one is there a patch.",
-                        "Run: pip install --force-reinstall --no-deps jittor==1.3.11.0")
-    text = data.decode()
-    for old, new in patch.changes:
-        assert text.count(old) == 1, (patch.file, old)
-        text = text.replace(old, new)
-    return text
+    texts = {}
+    for patch in patches:
+        path = installed / patch.file
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != patch.digest:
+            raise DetrError(f"{path} is not the file of Jittor 1.3.11.0, and only for that one is there a patch.",
+                            "Run: pip install --force-reinstall --no-deps jittor==1.3.11.0")
+        text = texts.setdefault(patch.file, data.decode())
+        for old, new in patch.changes:
+            assert text.count(old) == 1, (patch.file, old)
+            text = text.replace(old, new)
+        texts[patch.file] = text
+    return texts
 
 
 def installed_folder() -> Path:
@@ -117,22 +194,14 @@ def place(home: Path, patches: tuple[Patch, ...]) -> Path:
     Errors: DetrError if Jittor is another one than the patches are for; OSError if the disk is full.
     """
     installed, target = installed_folder(), folder(home, patches)
-    texts = {patch.file: patched(patch, installed) for patch in patches}
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="placing-", dir=target.parent) as scratch:
-        new = Path(scratch) / "new"
-        for package in PACKAGES:
-            link(installed / package, new / package)
-        for file, text in texts.items():
-            (new / file).unlink()
-            (new / file).write_text(text)
-        try:
-            os.rename(new, target)
-        except OSError:
-            if not target.is_dir():  # another process was quicker
-                raise
+    texts = patched(patches, installed)
+    if not target.is_dir():
+        with appearing(target) as new:
+            for package in PACKAGES:
+                link(installed / package, new / package)
+            for file, text in texts.items():
+                (new / file).unlink()
+                (new / file).write_text(text)
     return target
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import core, headers, onednn, patches
+from detr_jittor.jt.setup import core, headers, onednn, patches, toolkit
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 from detr_jittor.twin import processor, threads, waiting
 
 
 def prepare() -> Plan:
-    """Decide how to start Jittor, place oneDNN and say what is fixed. Errors: DetrError."""
+    """Decide how to start Jittor, place oneDNN and CUDA, and say what is fixed. Errors: DetrError."""
     processor.prepare()
     threads.prepare()
     plan = make_plan()
@@ -31,6 +31,12 @@ def prepare() -> Plan:
         except OSError as error:
             raise DetrError(f"oneDNN cannot be put into {onednn.folder(plan.home)} ({error.strerror}).",
                             "It takes 40 MB of disk; Jittor's cache some hundred more.") from None
+    if plan.cuda.chosen and (parts := plan.cuda.chosen.parts):
+        try:
+            toolkit.place(plan.home, parts)
+        except OSError as error:
+            raise DetrError(f"CUDA cannot be put together in {toolkit.folder(plan.home, parts)} ({error.strerror}).",
+                            "Free some disk, or set JITTOR_HOME to a folder on another disk.") from None
     for note in plan.notes:
         say(note)
     return plan
@@ -103,7 +109,7 @@ def packages(plan: Plan) -> Path | None:
                         f"({error.strerror}).", "They take 2 MB of disk; Jittor's cache some hundred more.") from None
     before = sys.modules.get("jittor_utils")
     if before and not Path(before.__file__).is_relative_to(place):
-        raise DetrError("jittor was imported before detr_jittor, without the patches that this NumPy needs.",
+        raise DetrError("jittor was imported before detr_jittor, without the patches that it needs here.",
                         "Import detr_jittor first.")
     return place
 

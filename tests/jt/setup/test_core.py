@@ -50,6 +50,11 @@ def test_what_computes_keeps_its_level_and_the_longest_comes_first(utils, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
+def test_what_nvcc_compiles_is_left_alone(tmp_path):
+    nvcc = f'"/cuda/bin/nvcc"  "/j/src/misc/nan_checker.cu"  -O2   -c -o "{tmp_path}/obj_files/nan_checker.cu.o"'
+    assert core.change(nvcc, tmp_path) == nvcc
+
+
 def test_the_same_commands_at_the_next_start_and_nothing_kept_for_it(utils, tmp_path, monkeypatch):
     monkeypatch.setattr(core, "TEXT", "#include <vector>\n")
     core.install(utils)

@@ -9,7 +9,9 @@ import pytest
 
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import machine, onednn, patches
-from detr_jittor.jt.setup.cuda import Cuda
+from detr_jittor.jt.setup.cuda import Cuda, Toolkit
+from detr_jittor.jt.setup.gpu import Gpu
+from detr_jittor.jt.setup.toolkit import Parts
 
 
 @pytest.fixture
@@ -163,10 +165,20 @@ def test_jittor_is_not_installed(home, monkeypatch):
 
 
 def test_the_plan_says_why_the_gpu_is_not_used(home, monkeypatch):
-    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda("NVIDIA X", [], problem="nvcc not found"))
+    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda(Gpu("NVIDIA X"), [], problem="nvcc not found"))
     plan = machine.make_plan()
     assert plan.notes == ["Jittor runs on the CPU, not on NVIDIA X: nvcc not found."]
     assert plan.variables["nvcc_path"] == ""
-    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda("NVIDIA X", [], nvcc="/cuda/bin/nvcc"))
+    toolkit = Toolkit("/cuda/bin/nvcc", "12.2", "8.9.7")
+    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda(Gpu("NVIDIA X"), [toolkit], toolkit))
     plan = machine.make_plan()
     assert (plan.notes, plan.variables["nvcc_path"]) == ([], "/cuda/bin/nvcc")
+
+
+def test_a_cuda_that_is_put_together_comes_with_its_patches(home, monkeypatch):
+    parts = Parts("/cuda/bin/nvcc", (), "9.1.0", "this machine")
+    toolkit = Toolkit("/cuda/bin/nvcc", "13.0", "9.1.0", parts=parts)
+    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda(Gpu("NVIDIA X"), [toolkit], toolkit))
+    plan = machine.make_plan()
+    assert plan.variables["nvcc_path"].startswith(str(home / ".cache" / "jittor" / "cuda"))
+    assert {*patches.CUDA_13, *patches.CUDNN_9} <= {*plan.patches}

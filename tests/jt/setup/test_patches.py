@@ -15,7 +15,8 @@ from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import patches
 
 ROOT = Path(__file__).parents[3]
-ALL = patches.ALWAYS + patches.NUMPY_2
+NEWEST = patches.ALWAYS + patches.NUMPY_2
+CUDA = patches.CUDA_13 + patches.CUDNN_9
 
 
 def digest(path: Path) -> str:
@@ -36,20 +37,25 @@ def fake(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("numpy, python, wanted", [
-    ("1.26.4", (3, 11), ()), ("1.26.4", (3, 13), patches.ALWAYS), ("2.0.0", (3, 10), ALL), ("2.5.5", (3, 14), ALL),
+    ("1.26.4", (3, 11), ()), ("1.26.4", (3, 13), patches.ALWAYS),
+    ("2.0.0", (3, 10), NEWEST), ("2.5.5", (3, 14), NEWEST),
 ])
-def test_who_needs_which(numpy, python, wanted):
-    assert patches.needed(numpy, python) == wanted
+@pytest.mark.parametrize("cuda, cudnn, more", [
+    ("", "", ()), ("12.2", "8.9.7", ()), ("12.8", "9.1.0", patches.CUDNN_9), ("13.0", "9.1.0", CUDA),
+])
+def test_who_needs_which(numpy, python, wanted, cuda, cudnn, more):
+    assert {*patches.needed(numpy, python, cuda, cudnn)} == {*wanted, *more, *(patches.ALWAYS if more else ())}
 
 
 def test_each_fits_the_jittor_that_is_installed():
-    """Its digest, and each text stands in the file exactly once; no file has two patches."""
+    """Its digest, and each text stands in the file exactly once; two patches of one file both go in."""
     installed = patches.installed_folder()
-    for patch in ALL:
+    texts = patches.patched(NEWEST + CUDA, installed)
+    for patch in NEWEST + CUDA:
         text = (installed / patch.file).read_text()
         for old, new in patch.changes:
-            assert new not in text and new in patches.patched(patch, installed) and text.count(old) == 1
-    assert len({patch.file for patch in ALL}) == len(ALL)
+            assert new not in text and new in texts[patch.file] and text.count(old) == 1
+    assert len(texts) < len(NEWEST + CUDA)
 
 
 def test_a_copy_among_links(fake, tmp_path):

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import made_machines as made
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -70,7 +71,8 @@ def start(tmp_path, home):
     (stubs / "jittor_utils.py").write_text(JITTOR_UTILS)
     (stubs / "jittor.py").write_text(JITTOR)
     (stubs / "sitecustomize.py").write_text("from detr_jittor.jt.setup import patches\n"
-                                            "patches.ALWAYS = patches.NUMPY_2 = ()  # for a stub there are none\n")
+                                            "patches.ALWAYS = patches.NUMPY_2 = ()  # for a stub there are none\n"
+                                            "patches.CUDA_13 = patches.CUDNN_9 = ()\n")
 
     def run(first: str = "", **variables: str | None):
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": f"{stubs}:{ROOT}",
@@ -103,6 +105,24 @@ def test_what_the_user_has_set_stays(start):
             "FIX_TORCH_ERROR": "1"}
     result, _ = start(**mine)
     assert {name: result["seen"][name] for name in mine} == mine
+
+
+def test_a_cuda_is_put_together_before_jittor_starts(start, tmp_path):
+    made.driver(tmp_path / "bin")
+    found = made.toolkit(tmp_path / "bin" / "..", "13.0", with_cudnn="9")
+    result, stderr = start(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", CUDA_VISIBLE_DEVICES=None)
+    nvcc = Path(result["seen"]["nvcc_path"])
+    assert nvcc.is_relative_to(Path(result["home"]) / ".cache" / "jittor" / "cuda") and os.access(nvcc, os.X_OK), stderr
+    assert (nvcc.parents[1] / "lib64" / "libcudnn.so").resolve().parents[1] == Path(found).resolve().parents[1]
+
+
+def test_no_room_for_it(start, tmp_path, home):
+    made.driver(tmp_path / "bin")
+    made.toolkit(tmp_path / "bin" / "..", "13.0", with_cudnn="9")
+    (home / ".cache" / "jittor").mkdir(parents=True)
+    (home / ".cache" / "jittor" / "cuda").touch()
+    result, _ = start(PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert "DetrError: CUDA cannot be put together" in result["error"]
 
 
 def test_under_mpirun_jittor_may_use_mpi(start):

@@ -1,0 +1,67 @@
+"""The graphics card and its driver, as `nvidia-smi` tells of them. Nothing is loaded."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+PCI = Path("/sys/bus/pci/devices")
+# The first cards that a CUDA compiles for. https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: 13 left Volta
+FIRST_CARDS = {13: "7.5"}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first card; all empty if no driver answers, or the user hides every card."""
+
+    name: str = ""
+    driver: str = ""  # its version
+    cuda: str = ""  # the newest CUDA that the driver knows
+    capability: str = ""  # which generation the card is of, as CUDA counts them
+
+
+def find_gpu() -> Gpu:
+    """Ask the driver. What an old one does not tell stays empty."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return Gpu()
+    name = re.search(r"^GPU \d+: ([^(\n]+)", output_of("nvidia-smi", "-L"), re.MULTILINE)
+    if not name:
+        return Gpu()
+    table = output_of("nvidia-smi")
+    driver, cuda = (re.search(pattern, table) for pattern in (r"Driver Version: *([\d.]+)",
+                                                              r"CUDA(?: UMD)? Version: *(\d+\.\d+)"))
+    capability = re.match(r"\d+\.\d+", output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"))
+    return Gpu(name[1].strip(), *(match[match.re.groups] if match else "" for match in (driver, cuda, capability)))
+
+
+def unfit(gpu: Gpu, cuda: str) -> str:
+    """Why the driver or the card cannot run what CUDA of this version compiles, "" if they can or do not tell."""
+    if gpu.cuda and major(gpu.cuda) < major(cuda):
+        return f"the driver {gpu.driver} is too old for CUDA {cuda}: it knows CUDA up to {gpu.cuda}"
+    first = FIRST_CARDS.get(major(cuda))
+    if gpu.capability and first and float(gpu.capability) < float(first):
+        return f"CUDA {cuda} compiles for cards of generation {first} or later, and {gpu.name} is of {gpu.capability}"
+    return ""
+
+
+def major(version: str) -> int:
+    return int(version.partition(".")[0])
+
+
+def has_card() -> bool:
+    """Whether there is a graphics card of NVIDIA in this machine, driver or not."""
+    try:
+        return any((device / "vendor").read_text().strip() == "0x10de" and
+                   (device / "class").read_text().startswith("0x03") for device in PCI.iterdir())
+    except OSError:
+        return False
+
+
+def output_of(*command: str) -> str:
+    """What a command prints, "" if it cannot be run or fails."""
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return run.stdout if run.returncode == 0 else ""
