@@ -37,7 +37,7 @@ print(json.dumps({"cuda": jt.has_cuda, "nvcc": plan.variables["nvcc_path"], "cac
                   "flags": jt.flags.nvcc_flags, "core": jt.compiler.core.__file__}))
 """
 DETECTORS = """
-from detr_jittor.align.weights import random_batch
+from detr_jittor.twin.synthetic import random_batch
 from detr_jittor.config.options import Config
 from detr_jittor.frameworks.load import load_twin
 small = Config().replace(backbone="resnet18", backbone_norm="frozen", enc_layers=1, dec_layers=2, hidden_dim=64,
