@@ -1,6 +1,6 @@
-// A card that is not there, for tests that compile what would run on one: its memory is the machine's, full of zeros,
-// and starting a kernel does nothing. Preloaded, it answers before CUDA's own libraries do. What only has to say that
-// all is well is declared without its arguments, as C's calling convention allows.
+// A card that is not there, for tests that compile what would run on one: its memory is the machine's, starting a
+// kernel does nothing, and zeros come back. Preloaded, it answers before CUDA's own libraries do. What only has to say
+// that all is well is declared without its arguments, as C's calling convention allows.
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -47,11 +47,13 @@ cudaError_t cudaMallocManaged(void** p, size_t size, unsigned) { return cudaMall
 cudaError_t cudaMallocHost(void** p, size_t size) { return cudaMalloc(p, size); }
 cudaError_t cudaFree(void* p) { return free(p), cudaSuccess; }
 cudaError_t cudaFreeHost(void* p) { return free(p), cudaSuccess; }
-cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind) {
-    return memmove(to, from, size), cudaSuccess;
+cudaError_t cudaMemcpy(void* to, const void* from, size_t size, cudaMemcpyKind kind) {
+    // zeros come back, whatever a place held when it was used before: a count of found elements may be among them
+    kind == cudaMemcpyDeviceToHost ? memset(to, 0, size) : memmove(to, from, size);
+    return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind, cudaStream_t) {
-    return memmove(to, from, size), cudaSuccess;
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size, cudaMemcpyKind kind, cudaStream_t) {
+    return cudaMemcpy(to, from, size, kind);
 }
 cudaError_t cudaMemset(void* p, int value, size_t size) { return memset(p, value, size), cudaSuccess; }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t size, cudaStream_t) { return cudaMemset(p, value, size); }
