@@ -1,4 +1,5 @@
-"""Conditions beside the ten stages: a sound twin passes, and a planted fault fails."""
+"""Conditions beside the ten stages: a sound twin passes, and a planted fault fails. Several processes are in
+test_condition_processes.py."""
 
 import functools
 
@@ -20,7 +21,9 @@ CHANCE = Fault("a last digit by chance", "forward", "jt/detr.py",
                ((HEADS, f"hs = hs + 1e-7 * jt.randn(hs.shape)\n        {HEADS}"),))
 COARSE = Fault("five bits of bfloat16's eight", "forward", "jt/detr.py",
                ((HEADS, f"hs = hs * (1 + jt.randn(hs.shape) / 32)\n        {HEADS}"),))
-FAULTS = {"alone": NEIGHBOURS, "threads": CHANCE, "bf16": COARSE}
+FLOAT32 = Fault("float32 in place of bfloat16 (Lightning Thunder 725)", "forward", "jt/twin.py",
+                (('config.run.precision == "bf16"', "False"),))
+FAULTS = [("alone", NEIGHBOURS), ("threads", CHANCE), ("bf16", COARSE), ("bf16", FLOAT32)]
 
 
 @pytest.fixture
@@ -31,8 +34,12 @@ def trial(tmp_path, monkeypatch):
     trial.close()
 
 
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_a_sound_twin_passes_and_a_faulty_one_does_not(name, trial, monkeypatch):
+def test_each_condition_has_a_fault():
+    assert {name for name, _ in FAULTS} | {"processes"} == CONDITIONS.keys()
+
+
+@pytest.mark.parametrize("name, fault", FAULTS, ids=[fault.name for _, fault in FAULTS])
+def test_a_sound_twin_passes_and_a_faulty_one_does_not(name, fault, trial, monkeypatch):
     sound, = run_stages(trial, [name])
     if name == "bf16" and "bf16" not in processor.instruction_set():
         assert "the processor lacks AVX512-BF16" in sound.worst and not sound.passed
@@ -41,7 +48,7 @@ def test_a_sound_twin_passes_and_a_faulty_one_does_not(name, trial, monkeypatch)
     assert len(sound.items) > 3
 
     start = trial.start
-    monkeypatch.setattr(trial, "start", functools.partial(start, fault=FAULTS[name]))
+    monkeypatch.setattr(trial, "start", functools.partial(start, fault=fault))
     trial.start(JITTOR)
     faulty, = run_stages(trial, [name])
     assert not faulty.passed

@@ -52,12 +52,14 @@ def test_a_fault_of_the_box_decoder_is_caught_and_its_sound_twin_passes(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 faults caught, 0 false alarms"
 
 
-def test_a_fault_that_does_nothing_is_missed(capsys):
+def test_a_fault_that_does_nothing_or_ends_in_an_error_is_missed(capsys):
+    """An error would else be a catch, also where nothing was planted."""
     harmless = Fault("harmless", "forward", "jt/detr.py", (('"""DETR (section 3', '"""DETR  (section 3'),))
-    assert selftest.run(faults=(harmless,), seeds=1) == 1
+    broken = Fault("raises", "structure", "jt/detr.py", (("nn = jt.nn", "raise RuntimeError('broken on purpose')"),))
+    assert selftest.run(faults=(harmless, broken), seeds=1) == 1
     out = capsys.readouterr().out
-    assert "MISSED" in out
-    assert out.splitlines()[-1] == "0 of 1 faults caught, 0 false alarms"
+    assert "MISSED" in out and "ENDED IN AN ERROR" in out
+    assert out.splitlines()[-1] == "0 of 2 faults caught, 0 false alarms"
 
 
 def test_a_twin_that_dies_or_raises_is_an_error_and_not_a_hang(tmp_path: Path):
