@@ -68,25 +68,28 @@ class Group:
     def close(self) -> None:
         with suppress(WorkerError, DetrError):
             self.ask("leave")
-        for connection in self.connections:
-            connection.close()
-        self.connections = []
-        try:
-            self.launcher.wait(LEAVING)
-        except subprocess.TimeoutExpired:
+        self.hang_up()
+        if not self.has_ended():
             self.kill()
 
     def kill(self) -> None:
         """Both launchers end their processes when they are asked to end."""
+        self.hang_up()
+        self.launcher.terminate()
+        if not self.has_ended():
+            self.launcher.kill()
+            self.launcher.wait()
+
+    def hang_up(self) -> None:
         for connection in self.connections:
             connection.close()
         self.connections = []
-        self.launcher.terminate()
-        try:
+
+    def has_ended(self) -> bool:
+        """Waits a while for it."""
+        with suppress(subprocess.TimeoutExpired):
             self.launcher.wait(LEAVING)
-        except subprocess.TimeoutExpired:
-            self.launcher.kill()
-            self.launcher.wait()
+        return self.launcher.returncode is not None
 
 
 def launcher(role: Role) -> list[str]:

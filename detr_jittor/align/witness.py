@@ -126,16 +126,15 @@ class Answers:
 
     def share_step(self, state: State, batch: Batch, indices, seed: int) -> Share:
         """One training step from a state, on this process's part of a batch."""
-        from detr_jittor.twin.parts import parts
+        from detr_jittor.twin.parts import portions
         from detr_jittor.twin.processes import checksum
 
-        rank, size = self.processes.rank, -(-len(batch) // self.processes.size)
-        part = list(parts(batch, size, seed))[rank][0]
+        part, _, indices = portions(batch, indices, self.processes.size)[self.processes.rank]
         self.twin.load(state)
-        log, sides = self.capture.step(self.twin, part, [layer[rank * size:(rank + 1) * size] for layer in indices],
-                                       seed)
+        log, sides = self.capture.step(self.twin, part, indices, seed)
         after = self.twin.state()
-        return Share(rank, log, checksum(after.model), {n: m for n, (m, _) in after.optimizer.items()}, sides)
+        moments = {name: first for name, (first, _) in after.optimizer.items()}
+        return Share(self.processes.rank, log, checksum(after.model), moments, sides)
 
     def leave(self) -> None:
         self.processes.leave()

@@ -8,7 +8,7 @@ the whole step has, which is known before any of it is computed; so losses and g
 from collections.abc import Iterator, Sequence
 
 from detr_jittor.twin import seeding
-from detr_jittor.types import Batch
+from detr_jittor.types import Assignment, Batch
 
 
 def parts(batch: Batch, size: int, seed: int) -> Iterator[tuple[Batch, list[int], int]]:
@@ -21,6 +21,15 @@ def parts(batch: Batch, size: int, seed: int) -> Iterator[tuple[Batch, list[int]
         rows = slice(start, start + size)
         part = Batch(batch.images[rows], batch.mask[rows], batch.targets[rows])
         yield part, objects[:start] + objects[start + size:], seeding.step_seed(seed, number) if number else seed
+
+
+def portions(batch: Batch, indices: list[list[Assignment]],
+             count: int) -> list[tuple[Batch, list[int], list[list[Assignment]]]]:
+    """[(part, objects in each picture that is not in it, its part of the assignment)], one for each of so many
+    processes."""
+    size = -(-len(batch) // count)
+    return [(part, rest, [layer[number * size:(number + 1) * size] for layer in indices])
+            for number, (part, rest, _) in enumerate(parts(batch, size, 0))]
 
 
 def share(part: Sequence[float], rest: Sequence[float]) -> float:

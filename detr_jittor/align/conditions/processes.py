@@ -13,12 +13,12 @@ import numpy as np
 from detr_jittor.align.measure import Item, compare, exact
 from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages.gradients import scales
+from detr_jittor.align.stages.training import before_first_step
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
 from detr_jittor.align.witness import Role
 from detr_jittor.errors import DetrError
 from detr_jittor.reference.optim import adamw, clip_factor
-from detr_jittor.twin.parts import added, parts
-from detr_jittor.types import State
+from detr_jittor.twin.parts import added, portions
 
 PROCESSES = 2
 
@@ -53,7 +53,8 @@ def twin_items(trial: Trial, framework: str) -> list[Item]:
     """One twin: its process alone and its two together."""
     together = f"{framework}, {PROCESSES} processes"
     trial.start(together, role=Role(together, framework, processes=PROCESSES))
-    args = (start(trial), trial.batch, trial.assignment(trial.seed), trial.seed)
+    # Before the first step, so that the moments after it are the gradients
+    args = (before_first_step(trial), trial.batch, trial.assignment(trial.seed), trial.seed)
     shares = sorted(trial.ask(together, "share_step", *args), key=lambda share: share.rank)
     trial.stop(together)
     one, two = trial.ask(framework, "share_step", *args), shares[0]
@@ -70,23 +71,16 @@ def twin_items(trial: Trial, framework: str) -> list[Item]:
     return items
 
 
-def start(trial: Trial) -> State:
-    """The trial's weights before the first step, so that the moments after it are the gradients."""
-    trained = trial.once("structure", PYTORCH, "structure")["trained"]
-    return State(trial.state.model, {n: (np.zeros_like(trial.state.model[n]),) * 2 for n in trained}, 0)
-
-
 def truth(trial: Trial, sides: list[list[np.ndarray]]) -> Truth:
     """In float64, part by part, each on the side of every kink that its process took.
 
     The normalisers of a part are told what the other parts hold; so nothing here knows of processes.
     """
-    size = -(-len(trial.batch) // len(sides))
     losses, gradients = [], []
-    for number, (part, rest, _) in enumerate(parts(trial.batch, size, trial.seed)):
-        indices = [layer[number * size:(number + 1) * size] for layer in trial.assignment(trial.seed)]
+    of_all = portions(trial.batch, trial.assignment(trial.seed), len(sides))
+    for (part, rest, indices), own in zip(of_all, sides, strict=True):
         losses.append(trial.ask(FLOAT64, "losses", part, indices, rest))
-        gradients.append(trial.ask(FLOAT64, "gradients", part, indices, trial.seed, sides[number], rest).of)
+        gradients.append(trial.ask(FLOAT64, "gradients", part, indices, trial.seed, own, rest).of)
     whole = {name: sum(of[name] for of in gradients) for name in gradients[0]}
     clip, norm = clip_factor(list(whole.values()), trial.config.optim.clip_max_norm)
     nothing = np.zeros(())

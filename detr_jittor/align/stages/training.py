@@ -51,8 +51,11 @@ def training_batches(trial: Trial) -> list[Batch]:
 
 def start_state(trial: Trial) -> State:
     """The trial's state; where it has no moments, with those of the first step."""
-    if trial.state.optimizer:
-        return trial.state
+    return trial.state if trial.state.optimizer else before_first_step(trial)
+
+
+def before_first_step(trial: Trial) -> State:
+    """The trial's weights, with moments that are zero."""
     trained = trial.once("structure", PYTORCH, "structure")["trained"]
     return State(trial.state.model, {n: (np.zeros_like(trial.state.model[n]),) * 2 for n in trained}, 0)
 

@@ -10,11 +10,11 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from detr_jittor.errors import DetrError
+from detr_jittor.jt.setup.folders import appearing
 
 WHEELS = {"onednn-cpu-gomp": "2022.2.1", "onednn-devel-cpu-gomp": "2022.2.1"}
 VERSION = (2, 6)
@@ -95,9 +95,8 @@ def place(home: Path) -> tuple[Path, Path]:
 
 def fill(target: Path, headers: list[tuple[Path, str]], library: Path) -> None:
     """Build the folder beside `target` and swap it in, so that nobody ever sees half of it."""
-    with tempfile.TemporaryDirectory(prefix="placing-", dir=target.parent) as scratch:
-        new = Path(scratch) / "new"
-        (new / "lib").mkdir(parents=True)
+    with appearing(target) as new:
+        (new / "lib").mkdir()
         for source, name in headers:
             (new / "include" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, new / "include" / name)
@@ -105,5 +104,4 @@ def fill(target: Path, headers: list[tuple[Path, str]], library: Path) -> None:
         for name in LINKS:
             os.symlink(LIBRARY, new / "lib" / name)
         if os.path.lexists(target):
-            os.rename(target, Path(scratch) / "old")
-        os.rename(new, target)
+            os.rename(target, new.parent / "old")  # which goes with what else is left there

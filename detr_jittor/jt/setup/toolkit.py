@@ -52,10 +52,10 @@ def find(nvcc: str, major: int) -> Parts:
     The runtime is the compiler's own, since the headers of both must be of one version; of the others each is taken
     whole from the first place that has it.
     """
-    own = beside(nvcc)
+    own, others = beside(nvcc), wheels(major)
     found = {}
     for stem, header, name in PARTS:
-        places = own if stem == "cudart" else [*own, *wheels(major), Place(*SYSTEM)]
+        places = own if stem == "cudart" else [*own, *others, Place(*SYSTEM)]
         found[name] = next((p for p in places if has(p, stem, header, major)), None)
     missing = tuple(name for name, place in found.items() if place is None)
     if missing:
@@ -68,7 +68,7 @@ def find(nvcc: str, major: int) -> Parts:
         links |= {f"include/{path.name}": str(path) for path in sorted(place.include.glob(f"{stem}*.h"))}
         links |= libraries(place, stem)
     # cuDNN and cuBLAS load it by themselves where they compile kernels
-    links |= next(filter(None, (libraries(p, "nvrtc") for p in [*own, *wheels(major)])), {})
+    links |= next(filter(None, (libraries(p, "nvrtc") for p in [*own, *others])), {})
     return Parts(nvcc, tuple(sorted(links.items())), cudnn_version(cudnn.include), cudnn.source)
 
 
