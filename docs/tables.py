@@ -18,7 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "engine")]
 
 import bad_input as corpus  # noqa: E402 - the cases of tests/engine/test_bad_input.py
 
-from detr_jittor.checkpoint.official import OFFICIAL  # noqa: E402 - the package of this folder, installed or not
+from detr_jittor.bench.report import figure  # noqa: E402 - the package of this folder, installed or not
+from detr_jittor.checkpoint.official import OFFICIAL  # noqa: E402
 
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 RUNS = ROOT / "pics-and-logs"
@@ -105,6 +106,62 @@ def cost(value: float, key: str) -> str:
             "peak_memory_mb": f"{value:.0f} MB"}[key]
 
 
+# Which rows of the benchmark the README shows: (the row's name, who is compared with).
+SPEED_IN_SHORT = [
+    ("training step, batch 2, 480×640", "PyTorch eager"),
+    ("training step, batch 2, sizes not seen before", "PyTorch eager"),
+    ("training step, demo preset (ResNet-18)", "PyTorch eager"),
+    ("process start to first training step", "PyTorch eager"),
+    ("inference, batch 1, 480×640", "PyTorch eager"), ("inference, batch 1, 480×640", "ONNX Runtime")]
+IN_CHINESE = {  # the words of the benchmark's rows, longer ones first
+    "process start to first training step": "从进程启动到第一个训练步", "training step": "训练步",
+    "peak memory, training": "训练的内存峰值", "inference": "推理", "batch": "批大小",
+    "sizes not seen before": "没有见过的尺寸", "varying sizes": "尺寸不断变化",
+    "demo preset (ResNet-18)": "演示设置（ResNet-18）", "beside a busy process": "旁边有一个满负荷的进程",
+    "twice as many threads as processors": "线程数是处理器的两倍", ", ": "，"}
+
+
+def benchmark(instructions: str) -> list[dict]:
+    """The rows that `detr-jittor bench --quick` measured, under equal conditions, in pics-and-logs/speed/."""
+    found = json.loads((RUNS / "speed" / f"{instructions}.json").read_text(encoding="utf-8"))
+    return [row for row in found["rows"] if row["ratio"] is not None and not row["note"]]
+
+
+def speed(instructions: str, chinese: bool) -> str:
+    """All rows of one instruction set."""
+    head = ["what", "Jittor", "compared with", "its figure", "ratio", "ratio, least and most"]
+    if chinese:
+        head = ["项目", "Jittor", "比较对象", "对方的数值", "比值", "比值，最小与最大"]
+    rows = [[measured_row(row, chinese), figure(row["jittor"], row["unit"]), row["rival"],
+             figure(row["pytorch"], row["unit"]), f"{row['ratio']:.2f}",
+             "{:.2f}, {:.2f}".format(*row["ratio_spread"])] for row in benchmark(instructions)]
+    return table(head, rows, "lrlrrr")
+
+
+def measured_row(row: dict, chinese: bool) -> str:
+    """What was measured; bf16 where Jittor computed in it."""
+    name = row["name"] + (", bf16" if "bf16" in row["ours"] and "bf16" not in row["name"] else "")
+    for english, words in IN_CHINESE.items() if chinese else ():
+        name = name.replace(english, words)
+    return name
+
+
+def speed_in_short(chinese: bool) -> str:
+    """Six rows, both instruction sets side by side."""
+    head = ["what", "Jittor", "compared with", "its time", "ratio", "ratio, AVX2"]
+    if chinese:
+        head = ["项目", "Jittor", "比较对象", "对方的时间", "比值", "比值，AVX2"]
+    wide, narrow = ({(row["name"], row["rival"]): row for row in benchmark(instructions)
+                     if "bf16" not in row["ours"]} for instructions in ("avx512", "avx2"))
+    rows = []
+    for key in SPEED_IN_SHORT:
+        row = wide[key]
+        rows.append([measured_row(row, chinese), figure(row["jittor"], row["unit"]), row["rival"],
+                     figure(row["pytorch"], row["unit"]), f"{row['ratio']:.2f}",
+                     f"{narrow[key]['ratio']:.2f}" if key in narrow else "–"])
+    return table(head, rows, "lrlrrr")
+
+
 def bad_input(kind: str, chinese: bool) -> str:
     """What each case of a kind of bad input gets: "PICTURES", "ANNOTATIONS", "PANOPTIC" or "SEGMENTS"."""
     said = json.loads((ROOT / "docs" / "bad_input.json").read_text(encoding="utf-8"))
@@ -128,6 +185,7 @@ def in_chinese(name: str, said: dict) -> str:
 
 TABLES: dict[str, Callable[[bool], str]] = {
     "models": models, "comparison": comparison, "costs": costs,
+    "speed": speed_in_short, **{f"speed_{name}": partial(speed, name) for name in ("avx512", "avx2")},
     **{kind.lower(): partial(bad_input, kind) for kind in ("PICTURES", "ANNOTATIONS", "PANOPTIC", "SEGMENTS")}}
 
 

@@ -5,6 +5,7 @@ from detr_jittor.bench.group import Group
 from detr_jittor.bench.plan import Size
 from detr_jittor.bench.rivals import JITTOR, JITTOR_BF16, RIVALS
 from detr_jittor.bench.session import OBJECTS, Session, titled
+from detr_jittor.twin import processor
 from detr_jittor.twin.synthetic import random_batch
 
 
@@ -14,7 +15,8 @@ def inference(session: Session) -> None:
     session.tell(f"Inference: {', '.join(RIVALS[key].title for key in [JITTOR, *rivals])}")
     if session.plan.engines:
         export(session)
-    group = session.group([JITTOR, JITTOR_BF16, "eager", *session.plan.settings])
+    ours = [JITTOR, JITTOR_BF16] if any("bf16" in key for key in rivals) else [JITTOR]
+    group = session.group([*ours, "eager", *session.plan.settings])
     for key in session.plan.engines:
         group.add(key, session.config, session.config.model.num_classes, session.model)
     for pictures in session.plan.inference_batches:
@@ -38,6 +40,8 @@ def passes(session: Session, group: Group, size: Size, pictures: int, rivals: li
         musts = plan.INFERENCE_BF16 if mine == JITTOR_BF16 else plan.INFERENCE
         if pictures == 1 and rival in musts.get(size, {}):
             row.must = {"ratio": musts[size][rival]}
+        if processor.limit() and not RIVALS[rival].is_twin and row.pairs:
+            row.must, row.note = {}, f"its instructions are not limited by {processor.VARIABLE}"
     session.say(rows)
 
 

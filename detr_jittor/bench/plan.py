@@ -1,6 +1,6 @@
 """What is measured, and how often."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Size = tuple[int, int]  # height and width in pixels
 
@@ -27,6 +27,12 @@ class BenchPlan:
     demo_runs: bool = True  # begin the demo's training, to tell how long all of it takes
     seconds: float | None = None  # stop measuring after that
     left_out: str = ""  # what the plan does without, in words
+
+    def without_bfloat16(self) -> "BenchPlan":
+        """For a processor that has none, where it would take ten times as long and say nothing."""
+        return replace(self, settings=tuple(s for s in self.settings if s != "bf16"),
+                       engines=tuple(e for e in self.engines if "bf16" not in e),
+                       left_out=", ".join(filter(None, [self.left_out, "bf16, which this processor lacks"])))
 
 
 FULL = BenchPlan()

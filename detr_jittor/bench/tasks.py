@@ -21,6 +21,7 @@ from detr_jittor.errors import DetrError
 from detr_jittor.frameworks.load import load_twin, part
 from detr_jittor.jt.setup import machine, onednn
 from detr_jittor.report.progress import peak_memory
+from detr_jittor.twin import processor
 from detr_jittor.twin.seeding import step_seed
 from detr_jittor.twin.synthetic import conditioned
 from detr_jittor.types import Batch, State
@@ -189,6 +190,7 @@ class LimitTask:
     """What the processor can do at most: a large matrix product of the oneDNN that Jittor's kernels use."""
 
     def __init__(self):
+        processor.prepare()
         library = onednn.folder(machine.choose_home()[0]) / "lib" / onednn.LIBRARY
         try:
             self.sgemm = ctypes.CDLL(str(library)).dnnl_sgemm

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     config = config.replace(backbone_norm=norm, num_classes=config.model.num_classes or 91, device="cpu",
                             coco_path=args.coco_path)
     check(config)
-    return bench(config, QUICK if args.quick else FULL, Path(args.output_dir))
+    plan = QUICK if args.quick else FULL
+    return bench(config, plan if processor.has_bfloat16() else plan.without_bfloat16(), Path(args.output_dir))
 
 
 def bench(config: Config, plan: BenchPlan, folder: Path) -> int:

@@ -24,13 +24,14 @@ class InstructionSet:
     compiler: str  # g++ -march
     onednn: str  # ONEDNN_MAX_CPU_ISA
     pytorch: str  # ATEN_CPU_CAPABILITY
+    mkl: str  # MKL_ENABLE_INSTRUCTIONS: PyTorch multiplies matrices with it
 
 
 SETS = {  # each with all before it
-    "sse4.1": InstructionSet("SSE4.1", "sse4_1", "penryn", "SSE41", "default"),
-    "avx": InstructionSet("AVX", "avx", "sandybridge", "AVX", "default"),
-    "avx2": InstructionSet("AVX2", "avx2", "haswell", "AVX2", "avx2"),
-    "avx512": InstructionSet("AVX-512", "avx512f", "skylake-avx512", "AVX512_CORE", "avx512"),
+    "sse4.1": InstructionSet("SSE4.1", "sse4_1", "penryn", "SSE41", "default", "SSE4_2"),
+    "avx": InstructionSet("AVX", "avx", "sandybridge", "AVX", "default", "AVX"),
+    "avx2": InstructionSet("AVX2", "avx2", "haswell", "AVX2", "avx2", "AVX2"),
+    "avx512": InstructionSet("AVX-512", "avx512f", "skylake-avx512", "AVX512_CORE", "avx512", "AVX512"),
 }
 BFLOAT16 = {"bf16": "avx512_bf16", "AMX": "amx_bf16"}  # what comes on top, where there is no limit
 
@@ -79,6 +80,11 @@ def lacks_avx2() -> bool:
     return "avx2" not in flags() or (most is not None and most.label in ("SSE4.1", "AVX"))
 
 
+def has_bfloat16() -> bool:
+    """Whether it multiplies bfloat16, and may."""
+    return limit() is None and BFLOAT16["bf16"] in flags()
+
+
 def compiler_flags() -> str:
     """For g++, after its -march=native"""
     most = limit()
@@ -90,3 +96,4 @@ def prepare() -> None:
     if most := limit():
         os.environ["ONEDNN_MAX_CPU_ISA"] = most.onednn
         os.environ["ATEN_CPU_CAPABILITY"] = most.pytorch
+        os.environ["MKL_ENABLE_INSTRUCTIONS"] = most.mkl

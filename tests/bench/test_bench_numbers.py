@@ -7,7 +7,7 @@ import pytest
 
 from detr_jittor.bench import report, run
 from detr_jittor.bench.numbers import Row, pairs, spread
-from detr_jittor.bench.plan import QUICK
+from detr_jittor.bench.plan import FULL, QUICK
 
 CONDITIONS = {"command": "detr-jittor bench", "seconds": 12.0, "versions": {"torch": "2"}, "limit_gflops": [],
               "machine": {"cpu": "a processor", "instructions": "AVX2", "threads": 2, "system": "Linux"},
@@ -83,3 +83,9 @@ def test_the_most_important_rows_come_first(monkeypatch):
         monkeypatch.setattr(run, name, lambda session, *args, name=name, **more: order.append((name, *args[1:])))
     run.run(SimpleNamespace(plan=QUICK, rows=[]))
     assert order == [("training", ["eager"]), ("inference",), ("demo_step",), ("starts",), ("training", ["bf16"])]
+
+
+def test_without_bfloat16_no_time_goes_into_it():
+    plan = FULL.without_bfloat16()
+    assert plan.settings == ("channels-last", "compile") and plan.engines == ("onnxruntime", "openvino")
+    assert "bf16" in plan.left_out and "batch 4, " in QUICK.without_bfloat16().left_out

@@ -13,6 +13,7 @@ from detr_jittor.bench.plan import FULL
 from detr_jittor.bench.rivals import JITTOR, RIVALS
 from detr_jittor.cli.bench import bench
 from detr_jittor.config.presets import DEMO
+from detr_jittor.twin import processor
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +59,7 @@ def test_a_row(rows, name, rival, count):
         case.operations for case in kernels.CASES if name == f"kernel: {case.name}")
     assert (row["limit_fraction"] is not None) == timed
     assert row["unit"] == ("MB" if "memory" in name else "s")
+    assert bool(row["note"]) == (rival == "ONNX Runtime" and processor.limit() is not None)
 
 
 def test_what_this_version_cannot_run_is_named(rows):

@@ -13,7 +13,7 @@ GRANITE = ZEN3 + " avx512f avx512_bf16 amx_bf16"
 
 @pytest.fixture(autouse=True)
 def unlimited(monkeypatch):
-    for name in ("DETR_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"):
+    for name in ("DETR_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -28,6 +28,7 @@ def test_what_is_used(monkeypatch, flags, wanted, words, old):
     if wanted:
         monkeypatch.setenv("DETR_ISA", wanted)
     assert (processor.instruction_set(), processor.lacks_avx2(), processor.name()) == (words, old, "A CPU")
+    assert processor.has_bfloat16() == ("bf16" in words)
 
 
 def test_a_limit_reaches_every_library(monkeypatch):
@@ -36,6 +37,7 @@ def test_a_limit_reaches_every_library(monkeypatch):
     monkeypatch.setenv("DETR_ISA", "avx2")
     processor.prepare()
     assert (os.environ["ONEDNN_MAX_CPU_ISA"], os.environ["ATEN_CPU_CAPABILITY"]) == ("AVX2", "avx2")
+    assert os.environ["MKL_ENABLE_INSTRUCTIONS"] == "AVX2"
     assert processor.compiler_flags() == "-march=haswell"
 
 
