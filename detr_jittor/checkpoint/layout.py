@@ -163,7 +163,7 @@ def foreign(record: dict, model: dict[str, np.ndarray]) -> Checkpoint:
         return checkpoint
     try:
         checkpoint.state.optimizer, checkpoint.state.steps = numbered_moments(record["optimizer"], model)
-    except (BadFile, KeyError, TypeError, AttributeError, ValueError):
+    except (BadFile, KeyError, TypeError, AttributeError, ValueError, OverflowError):  # int() of an infinite step
         checkpoint.note = "its optimizer's state does not match its weights and is left out: AdamW starts anew"
     return checkpoint
 

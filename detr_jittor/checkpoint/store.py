@@ -21,7 +21,8 @@ from detr_jittor.report.replacing import replacing
 
 WRITERS = {".pkl": pickle_file.write, ".pth": torch_writer.write, ".safetensors": safetensors_file.write}
 CHECKS = {".pkl": pickle_file.check, ".pth": torch_file.check, ".safetensors": safetensors_file.check}
-DAMAGED = (BadFile, *DAMAGE, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, SafetensorError)
+DAMAGED = (BadFile, *DAMAGE, MemoryError, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+           SafetensorError)
 
 
 def save(path: str | Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
@@ -114,6 +115,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def unreadable(path: str | Path, error: Exception) -> DetrError:
+    if isinstance(error, MemoryError):  # a good file too can be larger than what is left
+        return DetrError(f"{path}: there is not enough memory to read it.",
+                         "End other programs, or take a smaller file.")
     return DetrError(f"{path}: not a readable checkpoint: {reason(error)}.", "Take another or an earlier one.")
 
 

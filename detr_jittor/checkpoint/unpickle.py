@@ -44,8 +44,7 @@ PLAIN = {
 }
 
 # What reading a damaged file raises, in pickletools, in NumPy and here.
-DAMAGE = (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, MemoryError, RecursionError,
-          EOFError)
+DAMAGE = (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, RecursionError, EOFError)
 
 # Opcodes whose decoded argument is the value itself.
 LITERALS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",

@@ -127,7 +127,7 @@ def refused_within(folder, count: int) -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(lines) == count and all(line.startswith("refused") for line in lines), done.stdout
-    assert "MemoryError" not in done.stdout, done.stdout
+    assert "not enough memory" not in done.stdout, done.stdout
 
 
 def test_safetensors_bombs_below_a_kilobyte(tmp_path):
