@@ -25,6 +25,9 @@ ORIENTATION = 0x0112  # EXIF tag
 HEADS = {b"\xff\xd8": ("JPEG", "MPO"), b"\x89P": ("PNG",)}  # first bytes → formats, so that no others are tried
 # Formats that Pillow knows by name, and opens only with programs or plug-ins that are not here.
 STUBS = {".bufr", ".grib", ".h5", ".hdf", ".mpg", ".mpeg", ".eps", ".ps", ".wmf", ".emf"}
+UNREAD = {".heic", ".heif", ".hif", ".jxl"}  # pictures that Pillow does not read without a plug-in, which nothing loads
+SAVE = "Save it as .jpg or .png."
+HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # kinds of HEIF files
 
 
 def read_image(path: str | Path, annotated: tuple[int, int] | None = None) -> np.ndarray:
@@ -44,7 +47,7 @@ def read_image(path: str | Path, annotated: tuple[int, int] | None = None) -> np
         pixels = fast_jpeg(content)
         pixels, turn = with_pillow(content) if pixels is None else (pixels, noted_in_jpeg(content))
     except Exception as error:  # a damaged file can raise almost anything in its decoder
-        raise DetrError(f"{path}: not a readable picture ({reason(error, content)}).", MEND) from None
+        raise unreadable(path, error, content) from None
     return pixels if turn == 1 or as_stored(turn, pixels.shape[:2], annotated) else turned(pixels, turn)
 
 
@@ -137,6 +140,33 @@ def eight_bits(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
+def unreadable(path: str | Path, error: Exception, content: bytes) -> DetrError:
+    if isinstance(error, Image.UnidentifiedImageError) and (kind := unread_kind(content)):
+        return DetrError(f"{path}: not a readable picture ({kind}, which Pillow does not read).", SAVE)
+    return DetrError(f"{path}: not a readable picture ({reason(error, content)}).", MEND)
+
+
+def unread_kind(content: bytes) -> str:
+    """Which kind of picture Pillow does not read this is; empty where it is none that is known here."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF:
+        return "HEIC"
+    if content.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "JPEG XL"
+    bits = jpeg_bits(content)
+    return f"a JPEG of {bits} bits a sample" if bits not in (0, 8) else ""
+
+
+def jpeg_bits(content: bytes) -> int:
+    """Bits of a sample, by the frame header of a JPEG (SOFn, ITU T.81 B.2.2); 0 if there is none."""
+    place = 2
+    while content.startswith(b"\xff\xd8") and content[place:place + 1] == b"\xff" and place + 4 < len(content):
+        marker = content[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # these are tables and extensions
+            return content[place + 4]
+        place += 2 + int.from_bytes(content[place + 2:place + 4], "big")
+    return 0
+
+
 def reason(error: Exception, content: bytes) -> str:
     """Why a file cannot be decoded, in words."""
     if not content:
@@ -192,7 +222,8 @@ def upright_size(path: str | Path) -> tuple[int, int]:
             width, height = image.size
             is_turned = image.format != "TIFF" and noted(image) >= 5  # of TIFF, Pillow gives the upright size
     except Exception as error:  # a damaged file can raise almost anything in its decoder
-        raise DetrError(f"{path}: not a readable picture ({reason(error, b' ')}).", MEND) from None
+        content = Path(path).read_bytes() if isinstance(error, Image.UnidentifiedImageError) else b" "
+        raise unreadable(path, error, content) from None
     return (width, height) if is_turned else (height, width)
 
 

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from detr_jittor.data.decode import readable_suffixes
+from detr_jittor.data.decode import UNREAD, readable_suffixes
 from detr_jittor.data.split_names import split_of_folders
 
 LEFT_OUT = ("__MACOSX", "$RECYCLE.BIN", "System Volume Information")  # what systems leave in folders and archives
+UNREAD_TOLD = "pictures of formats that are not read, such as HEIC (save them as .jpg or .png)"
 MANY = 20_000  # pictures, from which on no nearest name is looked for
 
 
@@ -40,6 +41,11 @@ class Listing:
     @cached_property
     def pictures(self) -> list[str]:
         return self.with_suffix(*self.suffixes)
+
+    @cached_property
+    def unread(self) -> list[str]:
+        """Pictures of formats that are not read, such as HEIC."""
+        return self.with_suffix(*UNREAD - self.suffixes)
 
     @cached_property
     def picture_set(self) -> frozenset[str]:
@@ -86,6 +92,11 @@ class Listing:
         if len(best) > 1:  # two pictures whose names differ in their case alone
             best = [c for c in best if c.endswith(wanted)]
         return best[0] if len(best) == 1 else None
+
+    def find_unread(self, wanted: str) -> str | None:
+        """A picture of this name, whatever its suffix, of a format that is not read."""
+        stem = folded(PurePosixPath(wanted).stem)
+        return next((name for name in self.unread if folded(PurePosixPath(name).stem) == stem), None)
 
     def nearest(self, wanted: str) -> str:
         """The picture whose name looks most like this one; empty if none does."""

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from detr_jittor.data import columns
 from detr_jittor.data.columns import Records
+from detr_jittor.data.decode import SAVE
 from detr_jittor.data.faults import SHOWN, listed
 from detr_jittor.data.listing import Listing
 
@@ -70,6 +71,10 @@ def tell_missing(records: Records, row: int, name: str, folder: str, around: Lis
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         records.fault(row, *LEADS_OUT, columns.shortened(name))
+        return
+    if around and (unread := around.find_unread(path.name)):
+        records.fault(row, "its picture is of a format that is not read", SAVE,
+                      columns.shortened(PurePosixPath(unread).name))
         return
     nearest = around.nearest(name) if around and len(records.faults) < SHOWN else ""
     proposed = f"; the nearest name there is {columns.shortened(nearest)}" if nearest else ""

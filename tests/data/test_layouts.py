@@ -320,6 +320,47 @@ def test_damaged_pictures_of_a_layout_that_needs_their_size(tmp_path):
     assert "train/images/train_0.jpg: is no readable picture" in "".join(faults_of(root))
 
 
+def as_heic(file) -> None:
+    file.write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    file.rename(file.with_suffix(".HEIC"))
+
+
+@pytest.mark.parametrize("export, folder", [
+    ("roboflow_yolo", "train/images"), ("label_studio_yolo", "images"), ("labelimg_yolo", "train")])
+def test_formats_that_are_not_read_are_told(tmp_path, export, folder):
+    """Where pictures are found by their suffix, one of another format must not be missing in silence."""
+    root = made(tmp_path, export)
+    whole = len(opened(root)[0])
+    as_heic(root / folder / "train_5.jpg")
+    train, _ = opened(root)
+    assert len(train) == whole - 1
+    assert "1 pictures of formats that are not read, such as HEIC (save them as .jpg or .png) are left out" in (
+        train.remarks)
+
+
+def test_nothing_but_formats_that_are_not_read(tmp_path):
+    root = made(tmp_path, "roboflow_yolo")
+    for file in [*(root / "train" / "images").iterdir()]:
+        as_heic(file)
+    told = "".join(faults_of(root))
+    assert "train/images: all of its pictures are of formats that are not read, such as HEIC. Save them as" in told
+    root = made(tmp_path / "other", "label_studio_yolo")
+    for file in [*(root / "images").iterdir()]:
+        as_heic(file)
+    with pytest.raises(DetrError, match=r"18 pictures of formats that are not read, such as HEIC \(save them"):
+        opened(root)
+
+
+@pytest.mark.parametrize("old, new", [("train_5.jpg", "train_5.HEIC"), ("nothing", "")], ids=["named", "by its stem"])
+def test_an_annotation_of_a_format_that_is_not_read(tmp_path, old, new):
+    """The file is there, so it must not be called missing."""
+    root = made(tmp_path, "pascal_voc") / "VOCdevkit" / "VOC2012"
+    rewritten(root / "Annotations" / "train_5.xml", lambda text: text.replace(old, new))
+    as_heic(root / "JPEGImages" / "train_5.jpg")
+    (fault,) = faults_of(tmp_path)
+    assert "(train_5.HEIC): its picture is of a format that is not read. Save it as .jpg or .png." in fault
+
+
 def test_turned_pictures_are_labelled_upright(tmp_path):
     root = made(tmp_path, "roboflow_yolo")
     exif = Image.Exif()

@@ -73,10 +73,17 @@ def animated() -> bytes:
 
 
 JPEG = encoded(Image.fromarray(PICTURE), "JPEG", quality=95)
+FRAME = JPEG.index(b"\xff\xc0")  # its frame header: marker, length, bits of a sample
+DEEP_JPEG = JPEG[:FRAME + 4] + b"\x0c" + JPEG[FRAME + 5:]
+HEIC = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic") + bytes(99)  # as a telephone begins it
+JPEG_XL = struct.pack(">I4sI", 12, b"JXL ", 0x0D0A870A) + bytes(99)
 DEEP = encoded(Image.fromarray(PICTURE[:, :, 0].astype(np.uint16) * 257), "PNG")
 PICTURES = {
     "zero bytes": Case(content(b""), "left out", "the file is empty"),
     "HTML named .jpg": Case(content(b"<!DOCTYPE html><title>404</title>"), "left out", "of no known format"),
+    "JPEG of 12 bits": Case(content(DEEP_JPEG), "left out", "a JPEG of 12 bits a sample, which Pillow does not read"),
+    "HEIC": Case(content(HEIC), "left out", "HEIC, which Pillow does not read"),
+    "JPEG XL": Case(content(JPEG_XL), "left out", "JPEG XL, which Pillow does not read"),
     "cut in half": Case(content(JPEG[:len(JPEG) // 2]), "left out", "truncated"),
     "no end marker": Case(content(JPEG[:-2]), "left out", "truncated"),
     "CMYK": Case(picture("CMYK"), "read"),

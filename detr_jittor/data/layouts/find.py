@@ -9,7 +9,7 @@ from detr_jittor.data.annotation_file import read_json
 from detr_jittor.data.content import Content
 from detr_jittor.data.layouts import coco, labelme, voc, yolo
 from detr_jittor.data.layouts.layout import WHOLE, Layout
-from detr_jittor.data.listing import Listing
+from detr_jittor.data.listing import UNREAD_TOLD, Listing
 from detr_jittor.data.split_names import SPLITS
 from detr_jittor.errors import DetrError
 
@@ -107,7 +107,7 @@ def missing(file: Path) -> Content:
 
 def unknown(listing: Listing) -> DetrError:
     counts = [f"{len(found)} {what}" for found, what in (
-        (listing.pictures, "pictures"), (listing.with_suffix(".json"), "JSON files"),
+        (listing.pictures, "pictures"), (listing.unread, UNREAD_TOLD), (listing.with_suffix(".json"), "JSON files"),
         (listing.with_suffix(".xml"), "XML files"), (listing.with_suffix(".txt"), "texts")) if found]
     return DetrError(f"{listing.root}: no dataset of a known layout ({', '.join(counts) or 'the folder is empty'}).",
                      KNOWN)

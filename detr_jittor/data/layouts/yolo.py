@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from detr_jittor.data.content import Content
+from detr_jittor.data.faults import Fault
 from detr_jittor.data.layouts.layout import Layout
 from detr_jittor.data.layouts.names import lines, names_of, read_darknet, read_yaml
 from detr_jittor.data.layouts.yolo_labels import LabelReader
-from detr_jittor.data.listing import Listing
+from detr_jittor.data.listing import UNREAD_TOLD, Listing
 from detr_jittor.data.split_names import split_of_folders, split_of_name
 from detr_jittor.errors import DetrError
 
@@ -133,7 +134,7 @@ def find_bare(listing: Listing) -> Layout | None:
     kind = "YOLO (labels beside the pictures)" if label_name(first) == os.path.splitext(first)[0] + ".txt" else \
         "YOLO (images/ and labels/)"
     return Layout(listing.root, kind, {split: partial(read, listing, listing.root, split, places, names)
-                                       for split, places in parts.items()})
+                                       for split, places in parts.items()}, unread_told(len(listing.unread)))
 
 
 def split_word(name: str) -> str:
@@ -193,17 +194,33 @@ def read(listing: Listing, file: Path, split: str, places: list[Path], names: Ca
     content = Content(f"{split or 'all'}{of}", file, [], [], [{"id": n, "name": name} for n, name in known.items()],
                       listing.root, listing, split, {"image": [], "annotation": []}, [], list(faults))
     reader = LabelReader(content, keypoints)
+    unread = 0
     for place in places:
-        for picture, called in pictures_of(place, listing, split):
+        inside = Listing(place) if place.is_dir() else None
+        for picture, called in pictures_of(place, inside, listing, split):
             reader.add(picture, called, label_name)
+        unread += len(inside.unread) if inside else 0
     reader.end()
+    if unread and not content.images:
+        what = "all of its pictures are of formats that are not read, such as HEIC"
+        content.faults.append(Fault(str(places[0]), what, "Save them as .jpg or .png."))
+    content.remarks += unread_told(unread)
     return content
 
 
-def pictures_of(place: Path, listing: Listing, split: str):
-    """(path of a picture, how it is called) of a folder, a list or a single picture; path None: it is not there."""
-    if place.is_dir():
-        for name in Listing(place).pictures:
+def unread_told(count: int) -> list[str]:
+    return [f"{count} {UNREAD_TOLD} are left out"] if count else []
+
+
+def pictures_of(place: Path, inside: Listing | None, listing: Listing, split: str):
+    """(path of a picture, how it is called) of a folder, a list or a single picture; path None: it is not there.
+
+    Args:
+        inside: what is in the place, if it is a folder.
+        listing: the whole dataset.
+    """
+    if inside:
+        for name in inside.pictures:
             yield os.path.join(place, name), ""
     elif place.suffix.lower() in listing.suffixes:
         yield str(place), ""
