@@ -181,6 +181,21 @@ def test_one_of_torchruns_processes_ends_without_its_libraries(size, printed):
     assert (done.returncode, done.stdout.splitlines()) == (7, printed), done.stderr
 
 
+def test_who_fails_alone_does_not_wait_at_its_exit():
+    """A library that waits for the other processes when Python ends, as MPI does, is not asked to."""
+    code = """if True:
+        import atexit
+        from detr_jittor.errors import DetrError
+        from detr_jittor.twin.processes import Processes, together
+        class Second(Processes):
+            size, rank = 2, 1
+        atexit.register(print, "a library waits for the others")
+        with together(Second()):
+            raise DetrError("alone")"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: process 1: alone\n")
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_process_0_prints_and_writes(started, capsys, tmp_path, rank):
     started(WithATwin(rank), output_dir=str(tmp_path / "out"))
