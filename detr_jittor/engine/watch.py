@@ -4,6 +4,7 @@ A warning names what does not hold and where to look; the run goes on. All weigh
 at most every hundred steps (tests/engine/watch_cost.py measures what it costs).
 """
 
+import copy
 import math
 import sys
 
@@ -20,6 +21,7 @@ EVERY = 100  # steps between two looks at least
 SETTLED = 10  # steps in which every trained weight has moved; a head whose last layer starts at 0 needs two
 EPOCHS, STEPS = 3, 100  # after which, and not before either, the loss of the first batch must have fallen
 SLACK = 1e-3  # of a picture's side, by which a box may lie outside of it
+ENOUGH = 4096  # numbers of each weight, by which the learning rate is looked at
 LEARNING_RATE = 0.05  # by which share the largest first step of AdamW may differ from the learning rate
 
 
@@ -44,7 +46,8 @@ class Watch:
             self.begins = self.before.steps == 0
         # Of a run that goes on, the loss need not fall any more
         if self.begins and self.batch is None and not self.epochs and any(len(t.labels) for t in batch.targets):
-            self.batch, self.loss_before = batch, self.twin.evaluate(batch)[1]["loss"]
+            self.batch = copy.deepcopy(batch)  # the batch itself would hold a file of the loader's
+            self.loss_before = self.twin.evaluate(batch)[1]["loss"]
 
     def is_frozen(self, name: str) -> bool:
         return name not in self.twin.trained and not is_running(name, self.config)
@@ -60,7 +63,7 @@ class Watch:
             self.check_learning_rate(after, lr_factor)
             self.look(step, after)
         if self.settled == SETTLED:
-            self.check_moved(self.twin.state())
+            self.check_moved(self.twin.weights())
             self.before = State({}, {})  # not needed any more, and as large as the model
 
     def after_epoch(self, step: int, train_loss: float, ap: float | None) -> None:
@@ -88,29 +91,29 @@ class Watch:
         if broken:
             self.warn(f"step {step}: AdamW's moments are not finite: {listed(broken)}. Go on from an earlier "
                       "checkpoint with a lower --lr")
-        sums = self.processes.gather(checksum(state.model))
+        sums = self.processes.gather(checksum(state.model)) if self.processes.size > 1 else []
         if len(set(sums)) > 1:
             self.warn(f"step {step}: the processes have different weights: {sums}. They no longer train one model: "
                       "look at the machines' libraries, and begin again from a checkpoint")
 
-    def check_moved(self, after: State) -> None:
-        still = [name for name in self.twin.trained
-                 if np.array_equal(self.before.model[name], after.model[name])]
+    def check_moved(self, after: dict[str, np.ndarray]) -> None:
+        still = [name for name in self.twin.trained if np.array_equal(self.before.model[name], after[name])]
         if still:
             self.warn(f"{SETTLED} steps did not move {len(still)} of {len(self.twin.trained)} trained weights: "
                       f"{listed(sorted(still))}. They have no part in the loss, or --lr is too small for float32")
 
     def check_learning_rate(self, after: State, lr_factor: float) -> None:
-        """In its first step AdamW moves what has a gradient by the learning rate, besides the weight decay."""
+        """In its first step AdamW moves what has a gradient by the learning rate, besides the weight decay; a part
+        of each weight shows it."""
         if self.before.steps:
             return
         optim = self.config.optim
         for group, inside, lr in (("transformer", False, optim.lr), ("backbone", True, optim.lr_backbone)):
             wanted, found = lr * lr_factor, 0.0
             for name in (n for n in self.twin.trained if in_backbone(n) == inside):
-                old = self.before.model[name].astype(np.float64)
-                moved = after.model[name] - old * (1 - wanted * optim.weight_decay)
-                rounding = np.spacing(np.abs(self.before.model[name]))
+                old, new = (state.model[name].reshape(-1)[:ENOUGH] for state in (self.before, after))
+                moved = new - old.astype(np.float64) * (1 - wanted * optim.weight_decay)
+                rounding = np.spacing(np.abs(old))
                 found = max(found, float(np.max(np.abs(moved) - rounding, initial=0.0)))
             if found and abs(found - wanted) > LEARNING_RATE * wanted:
                 self.warn(f"the first step moved weights of the {group} by up to {found:.3g}, but the schedule's "

@@ -110,12 +110,15 @@ class PyTorchTwin(BaseTwin):
             samples = [x.cpu().numpy() for x in (content, place, boxes, extent, *maps)]
         return outputs, attention_of(pairs, padding, self.config.model, samples)
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """See `contract.Twin.weights`."""
+        return {n: v.cpu().numpy().copy() for n, v in self.model.state_dict().items()}
+
     def state(self) -> State:
         """See `contract.Twin.state`."""
         moments, steps = self.optimizer.state()
         average = self.average.state() if self.average else {}
-        return State({n: v.cpu().numpy().copy() for n, v in self.model.state_dict().items()}, moments, steps,
-                     average)
+        return State(self.weights(), moments, steps, average)
 
     def load(self, state: State) -> None:
         """See `contract.Twin.load`."""

@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import numpy as np
+
 from detr_jittor.config.options import Config, RunConfig
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
@@ -66,6 +68,9 @@ class Twin(Protocol):
 
     def attend(self, batch: Batch) -> tuple[Outputs, Attention]:
         """What `predict` gives, and where the model looked."""
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """A NumPy copy of all weights."""
 
     def state(self) -> State:
         """A NumPy copy of all weights and the optimizer's state."""

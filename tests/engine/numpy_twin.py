@@ -102,8 +102,11 @@ class NumpyTwin:
     def to_float64(self):
         return self
 
+    def weights(self):
+        return {n: v.copy() for n, v in self.model.items()}
+
     def state(self):
-        return State({n: v.copy() for n, v in self.model.items()},
+        return State(self.weights(),
                      {n: (m.copy(), v.copy()) for n, (m, v) in self.moments.items()} if self.steps else {}, self.steps)
 
     def load(self, state):
