@@ -151,7 +151,8 @@ def class_curves(evaluation, rows: list[tuple[int, str]]) -> tuple[list[ClassCur
 
 
 def matched(evaluation, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """([all detections] bool: which are right, and which count: those on a crowd are neither right nor wrong).
+    """([all detections] bool: which are right, and which count: those on a crowd are neither right nor wrong, and of a
+    class only the best hundred in a picture are looked at).
 
     As COCO matches at an intersection over union of one half. faster-coco-eval's own "matched" is not that: it holds
     what was matched at any of the ten thresholds, doubles among it.
@@ -162,15 +163,17 @@ def matched(evaluation, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         crowds[annotation["image_id"], annotation["category_id"]].append(bool(annotation.get("iscrowd", 0)))
     places = defaultdict(list)  # → its detections, the best first, as its rows below
     for place in np.argsort(-scores, kind="stable").tolist():
-        key = found[place]["image_id"], found[place]["category_id"]
-        if key in crowds:
-            places[key].append(place)
+        places[found[place]["image_id"], found[place]["category_id"]].append(place)
     right, counted = np.zeros(len(found), bool), np.ones(len(found), bool)
+    most = evaluation.params.maxDets[-1]
     for key, rows in places.items():
+        counted[rows[most:]] = False
+        if key not in crowds:
+            continue
         overlap, crowd = np.array(evaluation.ious[key]), np.array(crowds[key])  # [n, t]; of a crowd the box's share
         on_crowd = (overlap[:, crowd] >= ENOUGH).any(axis=1)
         overlap[:, crowd] = 0
-        for n, place in enumerate(rows):
+        for n, place in enumerate(rows[:most]):
             t = int(overlap[n].argmax())
             if overlap[n, t] >= ENOUGH:
                 right[place], overlap[:, t] = True, 0

@@ -161,3 +161,13 @@ def test_nothing_found_and_nothing_there():
     empty = mistakes_of(truth_of([(1, 3, BOX, 0)]), [])
     assert empty.to_json()["mistakes"]["missed"] == 1 and empty.threshold == 0.5
     assert mistakes_of(truth_of([]), [said(1, (CAT, .8, BOX))]).to_json()["mistakes"]["invented"] == 1
+
+
+@pytest.mark.parametrize("wrong, recall", [(99, 1.0), (100, 0.0), (140, 0.0)])
+def test_more_than_a_hundred_of_a_class_in_a_picture(wrong, recall):
+    """As many as a DETR with more queries finds at first. COCO looks at the hundred best; the right one comes last."""
+    index = truth_of([(1, 3, BOX, 0), (2, 9, BOX, 0)], images=2)
+    rows = [(CAT, 0.9 - n / 1000, FAR) for n in range(wrong)]
+    found = mistakes_of(index, [said(1, *rows, (CAT, .1, BOX)), said(2, *rows, (DOG, .9, BOX))])
+    assert found.classes[CAT].best[2] == recall and found.classes[CAT].ap[0] == pytest.approx(recall * 0.005, rel=0.02)
+    assert found.classes[DOG].best[2] == 1
