@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked = commands.add_parser("check", help="tell every fault, and what a detector suffers from")
     checked.add_argument("--masks", action="store_true", help="check the segmentations too")
     checked.add_argument("--pictures", action="store_true", help="decode every picture too")
+    checked.add_argument("--quick", action="store_true", help="do not look for pictures that were saved anew, for "
+                         "which every picture is decoded")
     checked.add_argument("--json", action="store_true", help="print everything as one JSON object")
     checked.add_argument("--strict", action="store_true", help="exit with status 2 for a finding or a remark too")
     data = Config().data

@@ -99,7 +99,7 @@ def checked(args: argparse.Namespace) -> Report:
             report.errors.append(error)
     for split, index in report.splits.items() if args.pictures else ():
         report.notes[split] = check_pictures(index, report.damaged)
-    report.findings = findings(report.splits, args.min_size, args.max_size, args.num_queries)
+    report.findings = findings(report.splits, args.min_size, args.max_size, args.num_queries, not args.quick)
     return report
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from detr_jittor.data.coco import CocoIndex
+from detr_jittor.data.same_pictures import same_files, saved_anew
 from detr_jittor.data.transforms import size_for
-from detr_jittor.report.digest import digest
 
 FEW_TRAIN, FEW_VAL = 20, 3  # objects of a class below which little is learned, or its AP says little
 TINY = 8.0  # pixels at the size that is trained at: a quarter of a place of the feature map
@@ -36,17 +36,19 @@ class Finding:
         return asdict(self)
 
 
-def findings(splits: dict[str, CocoIndex], min_size: int, max_size: int, queries: int) -> list[Finding]:
+def findings(splits: dict[str, CocoIndex], min_size: int, max_size: int, queries: int,
+             decode: bool = True) -> list[Finding]:
     """Everything about all splits.
 
     Args:
         min_size, max_size: to which pictures are scaled.
         queries: of the model.
+        decode: look too for pictures that were saved anew, for which each is decoded: some milliseconds a picture.
     """
     found = [finding for split, index in splits.items() for finding in (
         *few_objects(split, index), *odd_sizes(split, index, min_size, max_size), *doubled(split, index),
         *crowded(split, index, queries))]
-    return found + list(same_pictures(splits))
+    return found + list(same_pictures(splits, decode))
 
 
 def few_objects(split: str, index: CocoIndex) -> Iterator[Finding]:
@@ -133,35 +135,20 @@ def crowded(split: str, index: CocoIndex, queries: int) -> Iterator[Finding]:
                       [name_of(index, int(place)) for place in places[:SHOWN]])
 
 
-def same_pictures(splits: dict[str, CocoIndex]) -> Iterator[Finding]:
-    """Pictures of which the same file, byte by byte, is there again: in another split, or in the same."""
-    of_size: dict[int, list[tuple[str, int]]] = {}
-    for split, index in splits.items():
-        for place, image in enumerate(index.images):
-            try:
-                of_size.setdefault(os.stat(image.path).st_size, []).append((split, place))
-            except OSError:  # whoever reads it says so
-                continue
-    of_content: dict[bytes, list[tuple[str, int]]] = {}
-    for size, places in of_size.items():
-        for split, place in places if size and len(places) > 1 else ():
-            of_content.setdefault(identity(splits[split].images[place].path), []).append((split, place))
-    twice = [places for places in of_content.values() if len(places) > 1]
-    across = [places for places in twice if len({split for split, _ in places}) > 1]
-    for kind, groups, where, what in (
-            ("pictures in both splits", across, " and ".join(splits), "pictures are in more than one split, so that "
-             "what is measured has been learned"),
-            ("pictures twice", [places for places in twice if places not in across], "all splits",
-             "pictures are there more than once")):
-        if groups:
-            examples = [" = ".join(f"{split}/{name_of(splits[split], place)}" for split, place in places[:3])
-                        for places in groups[:SHOWN]]
-            yield Finding(kind, where, len(groups), f"{len(groups)} {what}", examples)
-
-
-def identity(path: str) -> str:
-    """What a picture is known by: its content, or its name if it cannot be read."""
-    try:
-        return digest(path)
-    except OSError:
-        return path
+def same_pictures(splits: dict[str, CocoIndex], decode: bool) -> Iterator[Finding]:
+    """Pictures that are there again, in another split or in the same: as the same file, and saved anew."""
+    files = same_files(splits)
+    for twice, kind, how in (([[places] for places in files], "", "as the same file"),
+                             (saved_anew(splits, files) if decode else [], " saved anew",
+                              "saved anew (format, quality or size)")):
+        across = [group for group in twice if len({split for places in group for split, _ in places}) > 1]
+        for name, groups, where, what in (
+                ("in both splits", across, " and ".join(splits), f"are in more than one split, {how}, so that what is "
+                 "measured has been learned"),
+                ("twice", [group for group in twice if group not in across], "all splits",
+                 f"are there more than once, {how}")):
+            if groups:
+                examples = [" ≈ ".join(" = ".join(f"{split}/{name_of(splits[split], place)}"
+                                                  for split, place in places[:3]) for places in group[:3])
+                            for group in groups[:SHOWN]]
+                yield Finding(f"pictures{kind} {name}", where, len(groups), f"{len(groups)} pictures {what}", examples)

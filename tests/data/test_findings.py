@@ -23,8 +23,8 @@ class Set:
             (root / f"{split}2017").mkdir()
             images, annotations = [], []
             for number in range(1, count + 1):
-                noise = random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-                Image.fromarray(noise).save(root / f"{split}2017" / f"{split}{number}.png")
+                noise = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+                noise.resize((SIDE, SIDE)).save(root / f"{split}2017" / f"{split}{number}.png")
                 images.append({"id": number, "file_name": f"{split}{number}.png", "width": SIDE, "height": SIDE})
                 annotations += [{"image_id": number, "category_id": label, "bbox": [30 * k, 40 * label, 20, 20],
                                  "area": 400, "iscrowd": 0} for label in (0, 1) for k in range(each)]
@@ -79,6 +79,11 @@ def in_both(made):
     shutil.copy(made.root / "train2017" / "train3.png", made.root / "val2017" / "val2.png")
 
 
+def anew(made, split: str, name: str) -> None:
+    picture = Image.open(made.root / "train2017" / "train3.png").resize((SIDE // 2, SIDE // 2))
+    picture.save(made.root / f"{split}2017" / name, "JPEG")
+
+
 @pytest.mark.parametrize("plant, kind, split, count, example", [
     (third_class, "class without objects", "val", 1, "cow"),
     (few, "class with few objects", "train", 1, "cow 1"),
@@ -88,12 +93,27 @@ def in_both(made):
     (lambda made: made.add(bbox=[0, 0, 20, 20], category_id=1), "boxes of two classes", "train", 1, "train1.png"),
     (in_both, "pictures in both splits", "train and val", 1, "train/train3.png = val/val2.png"),
     (twice_in_a_split, "pictures twice", "all splits", 1, "train/train3.png = train/train4.png"),
+    (lambda made: anew(made, "val", "val2.png"), "pictures saved anew in both splits", "train and val", 1,
+     "train/train3.png ≈ val/val2.png"),
+    (lambda made: anew(made, "train", "train7.png"), "pictures saved anew twice", "all splits", 1,
+     "train/train3.png ≈ train/train7.png"),
 ])
 def test_each_is_found(made, capsys, plant, kind, split, count, example):
     plant(made)
     found, status = findings(made, capsys)
     assert status == 2
     assert (found[kind]["split"], found[kind]["count"], found[kind]["examples"]) == (split, count, [example])
+
+
+def test_a_file_that_is_twice_and_once_saved_anew(made, capsys):
+    """Both are told."""
+    in_both(made)
+    anew(made, "val", "val5.png")
+    found, _ = findings(made, capsys)
+    assert {kind: finding["examples"] for kind, finding in found.items()} == {
+        "pictures in both splits": ["train/train3.png = val/val2.png"],
+        "pictures saved anew in both splits": ["train/train3.png = val/val2.png ≈ val/val5.png"]}
+    assert findings(made, capsys, "--quick")[0].keys() == {"pictures in both splits"}
 
 
 def test_queries_and_sizes_are_those_that_are_given(made, capsys):
