@@ -80,6 +80,7 @@ class Segmentation:
     numbers: np.ndarray  # [H, W] int64, 0 where there is no segment
     labels: np.ndarray  # [K] int64, class numbers; no label of stuff twice
     scores: np.ndarray  # [K] float32
+    queries: np.ndarray | None = None  # [K] int64, the query that each comes from
 
 
 @dataclass

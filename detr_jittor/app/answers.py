@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -41,7 +42,7 @@ class Answer:
     def looked(self) -> Looked:
         """Where the model looks, computed at the first question."""
         if self._looked is None:
-            look = self.predictor.look(self.pixels, FLOOR)
+            look = self.predictor.look(self.pixels, FLOOR, masks=False)
             self._looked = Looked(self.pixels, self.pixels, look, self.predictor.classes)
         return self._looked
 
@@ -52,13 +53,14 @@ class Answer:
         model has no encoder.
         """
         found, looked = self.found(threshold), self.looked()
-        row = object_at(found.boxes, x, y)
-        if row is None or not len(looked.found):
+        row = object_at(found, x, y)
+        if row is None:
             drawing = looked.points([(int(x), int(y))])
             return None if drawing is None else ("", drawing)
-        best = int(np.argmax([overlap(found.boxes[row], box) for box in looked.found.boxes]))
-        one = Look(looked.look.found.rows(np.array([best])), looked.look.objects[[best]], looked.look.places,
-                   looked.look.extent)
+        # the same query says the same there: a smaller threshold only adds to what is found
+        same = (looked.look.found.queries == found.detections.queries[row]) & (looked.found.labels == found.labels[row])
+        place = np.flatnonzero(same)
+        one = Look(looked.look.found.rows(place), looked.look.objects[place], looked.look.places, looked.look.extent)
         return found.names[row], draw_objects(Image.fromarray(self.pixels), one, self.predictor.classes.name_of())
 
 
@@ -68,18 +70,18 @@ def found_in(predictor: Predictor, outputs: Outputs, batch, pixels: np.ndarray, 
     return Found(pixels, pixels.shape[:2], what, predictor.classes)
 
 
-def object_at(boxes: np.ndarray, x: float, y: float) -> int | None:
-    """The smallest of the boxes [N, 4] (x1, y1, x2, y2) that hold a point."""
-    sizes = {row: (x2 - x1) * (y2 - y1) for row, (x1, y1, x2, y2) in enumerate(boxes.tolist())
+def object_at(found: Found, x: float, y: float) -> int | None:
+    """Which object is at a point in the picture's pixels: the smallest whose mask is there; else, but not among
+    segments, the smallest whose box is."""
+    if found.segmentation is not None:
+        number = int(found.segmentation.numbers[int(y), int(x)])
+        return number - 1 if number else None
+    sizes = {row: (x2 - x1) * (y2 - y1) for row, (x1, y1, x2, y2) in enumerate(found.boxes.tolist())
              if x1 <= x <= x2 and y1 <= y <= y2}
+    if found.masks is not None:
+        at = np.flatnonzero(found.masks[:, int(y), int(x)])
+        sizes = {int(row): int(found.masks[row].sum()) for row in at} or sizes
     return min(sizes, key=sizes.get) if sizes else None
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """The IoU of two boxes."""
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    both = max(width, 0) * max(height, 0)
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both + 1e-9))
 
 
 class Timed:
@@ -149,8 +151,8 @@ class Models:
 
 
 def apart(answer: Answer, one: Outputs, other: Outputs) -> str:
-    """The largest differences of scores and of boxes, query by query."""
-    rows = [answer.predictor.objects(outputs, answer.batch, 0.0)[0] for outputs in (one, other)]
+    """The largest differences of scores and of boxes, query by query; of masks, the share of places that differ."""
+    rows = [answer.predictor.objects(replace(outputs, masks=None), answer.batch, 0.0)[0] for outputs in (one, other)]
     scores, boxes = [], []
     for found in rows:
         order = np.argsort(found.queries)
@@ -159,4 +161,5 @@ def apart(answer: Answer, one: Outputs, other: Outputs) -> str:
     both = scores[0].keys() & scores[1].keys()
     score = max((abs(scores[0][q] - scores[1][q]) for q in both), default=0.0)
     box = max((float(np.abs(boxes[0][q] - boxes[1][q]).max()) for q in both), default=0.0)
-    return f"Δ score ≤ {score:.1e}, Δ box ≤ {box:.1e} px"
+    mask = "" if one.masks is None else f", Δ mask {np.mean((one.masks > 0) != (other.masks > 0)):.1e}"
+    return f"Δ score ≤ {score:.1e}, Δ box ≤ {box:.1e} px{mask}"

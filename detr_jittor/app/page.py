@@ -21,6 +21,7 @@ from detr_jittor.data.decode import read_image
 from detr_jittor.errors import DetrError
 from detr_jittor.extras import package
 from detr_jittor.predict.video import Video, VideoWriter
+from detr_jittor.report.pictures import enlargement
 
 TWINS = {"jittor": "Jittor", "pytorch": "PyTorch"}
 TABLE = ["", "●", "epoch", "loss", "AP", "AP max", "lr", "images/s"]
@@ -167,7 +168,7 @@ class Page:
     def clicked(self, answer: Answer | None, threshold: float, language: str, event):
         if answer is None:
             raise DetrError(word("no_picture", language))
-        scale = max(1, answer.found(threshold).draw().width // answer.pixels.shape[1])  # a small picture is enlarged
+        scale = enlargement(answer.pixels.shape[1::-1])  # of the drawing
         x, y = (position / scale for position in event.index)
         looked = answer.look_at(threshold, x, y)
         if looked is None:

@@ -13,6 +13,17 @@ from detr_jittor.app.page import Page, gradio
 from detr_jittor.errors import DetrError
 
 LARGEST_UPLOAD = 64  # MB: a picture or a short video
+# Ctrl-V anywhere on the page: Gradio itself reads the clipboard only at a click on its button.
+PASTE = """() => document.addEventListener("paste", event => {
+  const file = [...event.clipboardData.files].find(file => file.type.startsWith("image/"));
+  const input = document.querySelector("#picture input[type=file]");
+  if (!file || !input || !document.querySelector("#picture").offsetParent) return;  // another tab is open
+  event.preventDefault();
+  const pasted = new DataTransfer();
+  pasted.items.add(file);
+  input.files = pasted.files;
+  input.dispatchEvent(new Event("change", {bubbles: true}));
+})"""
 FONTS = ("system-ui", "Segoe UI", "Noto Sans CJK SC", "sans-serif")  # of the reader's machine: nothing is fetched
 
 
@@ -73,7 +84,7 @@ class Running:
             _, self.address, _ = self.blocks.launch(
                 server_name=host, server_port=port, share=False, inbrowser=browser, quiet=True, theme=theme,
                 prevent_thread_lock=True, max_file_size=f"{LARGEST_UPLOAD}mb", ssr_mode=False, footer_links=[],
-                enable_monitoring=False, css="#language { justify-content: flex-end }")
+                enable_monitoring=False, css="#language { justify-content: flex-end }", js=PASTE)
         except OSError as error:
             self.close()
             raise DetrError(f"--port {port or ''} cannot be had ({error}).", "Give another one.") from None

@@ -63,30 +63,31 @@ def panoptic(outputs: Outputs, targets: list[Target], classes: Classes,
         logits = np.zeros((len(rows), *target.orig_size), np.float32)  # [K, H, W]
         for place, row in enumerate(rows):
             logits[place] = upsampled(masks[row], padded, *picked)
-        found.append(segmentation(logits, said[rows], scores[rows], classes))
+        found.append(segmentation(logits, said[rows], scores[rows], rows, classes))
     return found
 
 
-def segmentation(logits: np.ndarray, labels: np.ndarray, scores: np.ndarray, classes: Classes) -> Segmentation:
+def segmentation(logits: np.ndarray, labels: np.ndarray, scores: np.ndarray, queries: np.ndarray,
+                 classes: Classes) -> Segmentation:
     """The strongest of K masks at each pixel, without segments that are too small.
 
     Masks of the same stuff count as one at first, so that only the first of them stays; which is then drawn anew.
 
-    Args: logits [K, H, W], labels [K], scores [K].
+    Args: logits [K, H, W], labels [K], scores [K], queries [K].
     """
     if not len(labels):
-        return Segmentation(np.zeros(logits.shape[1:], np.int64), labels, scores)
+        return Segmentation(np.zeros(logits.shape[1:], np.int64), labels, scores, queries)
     owner = logits.argmax(axis=0)  # [H, W]
     first = [int(np.argmax(labels == label)) if classes.is_stuff(label) else k
              for k, label in enumerate(labels.tolist())]
     large = np.bincount(np.array(first)[owner].ravel(), minlength=len(labels)) > SMALLEST  # [K]
     while not large.all():
-        logits, labels, scores = logits[large], labels[large], scores[large]
+        logits, labels, scores, queries = logits[large], labels[large], scores[large], queries[large]
         if not len(labels):
-            return Segmentation(np.zeros(logits.shape[1:], np.int64), labels, scores)
+            return Segmentation(np.zeros(logits.shape[1:], np.int64), labels, scores, queries)
         owner = logits.argmax(axis=0)
         large = np.bincount(owner.ravel(), minlength=len(labels)) > SMALLEST
-    return Segmentation(owner + 1, labels, scores)
+    return Segmentation(owner + 1, labels, scores, queries)
 
 
 def pillow_nearest(old: int, new: int) -> np.ndarray:

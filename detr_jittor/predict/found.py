@@ -107,7 +107,8 @@ class Found:
             number = np.zeros(len(self) + 1, np.int64)  # the new number of each segment
             number[places + 1] = np.arange(len(places)) + 1
             s = self.segmentation
-            what = Segmentation(number[s.numbers], s.labels[places], s.scores[places])
+            queries = None if s.queries is None else s.queries[places]
+            what = Segmentation(number[s.numbers], s.labels[places], s.scores[places], queries)
         picture = self.path if self._pixels is None else self._pixels
         return Found(picture, (self.height, self.width), what, self.classes)
 
@@ -129,8 +130,12 @@ class Found:
         return write(self.draw(), path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: `file`, `width`, `height`, and `detections` or `segments` as `to_coco` has them."""
+        """Plain data for JSON: `file`, `width`, `height`, and `detections` or `segments` as `to_coco` has them, of
+        segments also `id` and `isthing`."""
         records = self.records()
+        if self.segmentation is not None:
+            shapes = object_records(self.detections, self.masks, self.classes)
+            records = [{**record, **shape} for record, shape in zip(records, shapes)]
         return {"file": None if self.path is None else str(self.path), "width": self.width, "height": self.height,
                 "detections" if self.segmentation is None else "segments": records}
 
@@ -170,7 +175,8 @@ def boxes_of(segmentation: Segmentation) -> Detections:
     """The box around each segment; its masks are made where they are asked for."""
     places = ndimage.find_objects(segmentation.numbers, max_label=len(segmentation.labels))
     boxes = [(0, 0, 0, 0) if at is None else (at[1].start, at[0].start, at[1].stop, at[0].stop) for at in places]
-    return Detections(0, segmentation.scores, segmentation.labels, np.array(boxes, np.float32).reshape(-1, 4))
+    return Detections(0, segmentation.scores, segmentation.labels, np.array(boxes, np.float32).reshape(-1, 4),
+                      queries=segmentation.queries)
 
 
 def object_records(found: Detections, masks: np.ndarray | None, classes: Classes) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,16 @@ class Predictor:
             rows &= found.scores >= [least.get(label, self.threshold) for label in found.labels.tolist()]
         return rows
 
-    def look(self, pixels: np.ndarray, threshold: Threshold = None) -> Look:
-        """What `detect` finds, and where the model looks in the picture."""
+    def look(self, pixels: np.ndarray, threshold: Threshold = None, masks: bool = True) -> Look:
+        """What `detect` finds, and where the model looks in the picture.
+
+        Args:
+            masks: False: leave out those of the objects, which take memory where there are many.
+        """
         batch = batch_of([pixels], self.recipe)
         with COMPUTING:
             outputs, attention = self.twin.attend(batch)
+        outputs = outputs if masks else replace(outputs, masks=None)
         (found,), (height, width) = self.objects(outputs, batch, threshold), batch.targets[0].size
         encoder = None if attention.encoder is None else attention.encoder[0]
         return Look(found, attention.decoder[0, found.queries], encoder,

@@ -53,9 +53,14 @@ def draw_boxes(image: Image.Image, boxes: np.ndarray, texts: list[str], colours:
 
 def enlarged(image: Image.Image) -> tuple[Image.Image, int]:
     """A copy, and the whole factor by which it is enlarged if it is small."""
-    factor = -(-SMALLEST // max(image.size)) if max(image.size) < SMALLEST else 1
+    factor = enlargement(image.size)
     size = (image.width * factor, image.height * factor)
     return image.convert("RGB").resize(size, Image.Resampling.BICUBIC), factor
+
+
+def enlargement(size: tuple[int, int]) -> int:
+    """The whole factor by which a picture of this (width, height) is enlarged."""
+    return -(-SMALLEST // max(size)) if max(size) < SMALLEST else 1
 
 
 def draw_labels(picture: Image.Image, frames: list[Rectangle], texts: list[str], colours: list[str]) -> None:

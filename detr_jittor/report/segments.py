@@ -14,17 +14,18 @@ RIM = 0.85  # and along its edge
 
 
 def draw_masks(image: Image.Image, masks: Iterable[np.ndarray], colours: list[str]) -> Image.Image:
-    """A copy of the picture with masks tinted and their edges drawn.
+    """A copy of the picture with masks tinted and their edges drawn; where several lie, the best alone is seen.
 
     Args:
         masks: [N] of [H, W] bool, the best first: it lies on top.
         colours: [N].
     """
-    pixels = np.array(image.convert("RGB"), np.float32)  # [H, W, 3]
+    ground = np.asarray(image.convert("RGB"), np.float32)  # [H, W, 3]
+    pixels = ground.copy()
     width = max(1, round((image.width * image.height) ** 0.5 / 300))
     for mask, colour in reversed(list(zip(masks, colours))):
         share = np.where(ndimage.binary_erosion(mask, iterations=width), TINT, RIM)[mask][:, None]
-        pixels[mask] = pixels[mask] * (1 - share) + np.float32(ImageColor.getrgb(colour)) * share
+        pixels[mask] = ground[mask] * (1 - share) + np.float32(ImageColor.getrgb(colour)) * share
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 

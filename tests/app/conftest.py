@@ -16,14 +16,18 @@ CONFIG = Config().replace(backbone="resnet18", backbone_stages=3, backbone_norm=
                           device="cpu")
 
 
-def write_weights(path, label: int = 7) -> None:
-    weights = load_twin("pytorch")(CONFIG, CLASSES.num_classes).state().model
-    weights["class_embed.weight"][:] = 0
-    weights["class_embed.bias"][:] = 0
-    weights["class_embed.bias"][[label, 8]] = 5, 2  # the last one is "no object"
-    weights["bbox_embed.layers.2.weight"][:] = 0
-    weights["bbox_embed.layers.2.bias"][:] = [0, 0, 0, -np.log(3)]  # sigmoid: .5, .5, .5, .25
-    save(path, Checkpoint(State(weights, {}), config=CONFIG, classes=CLASSES))
+WITH_MASKS = CONFIG.replace(backbone_stages=4, masks=True, hidden_dim=128, nheads=8)
+
+
+def write_weights(path, label: int = 7, config=CONFIG) -> None:
+    weights = load_twin("pytorch")(config, CLASSES.num_classes).state().model
+    detr = "detr." if config.model.masks else ""
+    weights[f"{detr}class_embed.weight"][:] = 0
+    weights[f"{detr}class_embed.bias"][:] = 0
+    weights[f"{detr}class_embed.bias"][[label, 8]] = 5, 2  # the last one is "no object"
+    weights[f"{detr}bbox_embed.layers.2.weight"][:] = 0
+    weights[f"{detr}bbox_embed.layers.2.bias"][:] = [0, 0, 0, -np.log(3)]  # sigmoid: .5, .5, .5, .25
+    save(path, Checkpoint(State(weights, {}), config=config, classes=CLASSES))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +42,15 @@ def cat(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "cat.pth"
     write_weights(path, label=3)
     return path
+
+
+@pytest.fixture(scope="session")
+def with_masks(tmp_path_factory):
+    """{"masks" or "panoptic": a detector of the same dogs, whose mask head has random weights}"""
+    folder = tmp_path_factory.mktemp("masks")
+    for name, config in (("masks", WITH_MASKS), ("panoptic", WITH_MASKS.replace(dataset_file="coco_panoptic"))):
+        write_weights(folder / f"{name}.pth", config=config)
+    return {name: folder / f"{name}.pth" for name in ("masks", "panoptic")}
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,10 @@ def page(running, request):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as program:
-        browser = program.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(locale=getattr(request, "param", "en-US"), viewport={"width": 1400, "height": 1300})
+        browser = program.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
+        page = browser.new_page(locale=getattr(request, "param", "en-US"), viewport={"width": 1400, "height": 1300},
+                                permissions=["clipboard-read", "clipboard-write", "camera"])
         page.set_default_timeout(60_000)
         page.elsewhere = []
         page.on("request", lambda asked: page.elsewhere.append(asked.url)
@@ -114,6 +116,81 @@ def test_the_twins_side_by_side(page, picture):
     assert page.locator("#side img").count() >= 2
     captions = page.inner_text("#side")
     assert "Jittor: 4, " in captions and "PyTorch: 4, " in captions and captions.count(" ms") == 2
+
+
+COPY = """async name => {
+  const picture = new OffscreenCanvas(100, 80), brush = picture.getContext("2d");
+  brush.fillStyle = name; brush.fillRect(0, 0, 100, 80);
+  const blob = await picture.convertToBlob({type: "image/png"});
+  await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
+}"""
+
+
+def ground(page) -> tuple[int, ...]:
+    """The colour of the picture that is shown, at its lower edge, where no box is."""
+    return tuple(page.evaluate("""async () => {
+      const image = document.querySelector("#found img"); await image.decode();
+      const picture = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), brush = picture.getContext("2d");
+      brush.drawImage(image, 0, 0);
+      return [...brush.getImageData(5, image.naturalHeight - 5, 1, 1).data].slice(0, 3);
+    }"""))
+
+
+def shows_ground(page, colour: tuple[int, ...]) -> None:
+    page.wait_for_selector("#found img")
+    for _ in range(100):
+        if ground(page) == colour:
+            return
+        page.wait_for_timeout(200)
+    assert ground(page) == colour
+
+
+def test_a_picture_from_the_clipboard(page):
+    """With Ctrl-V, also where a picture is already, and with Gradio's button."""
+    page.wait_for_selector("#picture input[type=file]", state="attached")
+    for name, colour in (("rgb(200, 0, 0)", (200, 0, 0)), ("rgb(0, 0, 200)", (0, 0, 200))):
+        page.evaluate(COPY, name)
+        page.keyboard.press("Control+V")
+        shows_ground(page, colour)
+        shows(page, "#told", "dog ×4")
+    page.evaluate(COPY, "rgb(0, 200, 0)")
+    page.click("#picture button[aria-label='Remove Image']")
+    page.click("#picture button[aria-label='Paste from clipboard']")
+    shows_ground(page, (0, 200, 0))
+
+
+def test_a_picture_from_the_camera(page):
+    """Chromium's fake camera: a green picture with a clock."""
+    page.click("#picture button[aria-label='Capture from camera']")
+    page.click("#picture [title='grant webcam access'] button")
+    page.click("#picture button[aria-label='capture photo']")
+    shows(page, "#told", "dog ×4")
+    page.wait_for_selector("#found img")
+    assert page.evaluate("document.querySelector('#found img').naturalWidth") >= 320
+
+
+@pytest.mark.parametrize("kind", ["masks", "panoptic"])
+def test_masks_and_segments(page, picture, with_masks, kind):
+    page.fill("#weights input", str(with_masks[kind]))
+    page.press("#weights input", "Enter")
+    page.click("#load")
+    shows(page, "#told", "2 classes")
+    page.wait_for_selector("#picture input[type=file]", state="attached")
+    page.set_input_files("#picture input[type=file]", str(picture))
+    shows(page, "#told", "dog")
+    page.wait_for_selector("#found img")
+    with page.expect_download() as download:
+        page.click("#save-json")
+    told = json.loads(Path(download.value.path()).read_text())
+    things = told["segments" if kind == "panoptic" else "detections"]
+    assert {thing["category"] for thing in things} == {"dog"}
+    assert all(thing["segmentation"]["size"] == [80, 100] for thing in things)
+    box = page.locator("#found img").bounding_box()
+    page.click("#found img", position={"x": box["width"] / 3, "y": box["height"] / 3})
+    page.wait_for_selector("#look img")
+    page.click("#compare")
+    page.wait_for_selector("#side img", timeout=LONG)
+    shows(page, "#difference", "Δ mask", LONG)
 
 
 def test_a_video(page, tmp_path):

@@ -180,6 +180,8 @@ def test_masks_and_segments(tmp_path):
     save(tmp_path / "panoptic.pth", checkpoint(config.replace(dataset_file="coco_panoptic")))
     found = Detector(tmp_path / "panoptic.pth", framework="pytorch").predict(picture)
     assert len(found) == len(found.masks) == len(found.to_dict()["segments"]) >= 1
+    for segment, mask in zip(found.to_dict()["segments"], found.masks):
+        assert segment.keys() >= {"id", "isthing", "bbox", "segmentation"} and segment["area"] == mask.sum()
     assert found.masks.any(axis=(1, 2)).all() and found.draw().size == (512, 384)
     for mask, (x1, y1, x2, y2) in zip(found.masks, found.boxes):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

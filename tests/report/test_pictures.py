@@ -6,6 +6,7 @@ from PIL import Image, ImageColor
 
 from detr_jittor.report import pictures
 from detr_jittor.report.pictures import COLOURS, draw_detections, drawable, font_of, moved_inside, overlap, place
+from detr_jittor.report.segments import draw_masks
 
 GREY = (90, 90, 90)
 CORNERS = [[0, 0, 30, 30], [600, 0, 640, 30], [0, 450, 30, 480], [600, 450, 640, 480], [-50, -50, 700, 500]]
@@ -123,3 +124,13 @@ def test_a_font_that_has_the_letters_is_taken(no_han_font, monkeypatch, capsys):
     pictures.font_file.cache_clear()
     monkeypatch.setattr(pictures, "HAN_FONTS", ("No such font", "STIXNonUnicode"))
     assert drawable(sign) == sign and "STIX" in font_of(sign, 14).path and pictures.font_file(frozenset("cat")) == usual
+
+
+def test_where_masks_lie_over_each_other_the_best_is_seen():
+    """Many of them do not add up to a colour through which nothing of the picture is seen."""
+    masks = np.zeros((3, 60, 80), bool)
+    masks[:2, 10:50, 10:40], masks[2, 10:50, 20:70] = True, True
+    ground = Image.new("RGB", (80, 60), (100, 100, 100))
+    drawn = np.asarray(draw_masks(ground, masks, ["#FF0000", "#00FF00", "#0000FF"]))
+    assert drawn[30, 25].tolist() == [170, 55, 55] and drawn[30, 55].tolist() == [55, 55, 170]
+    assert drawn[5, 5].tolist() == [100, 100, 100]
