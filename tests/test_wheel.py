@@ -13,6 +13,7 @@ import sys
 import venv
 import zipfile
 from email.parser import Parser
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_the_demo_and_a_prediction_without_the_clone(installed, tmp_path):
     told = run(command, "predict", "--resume", tmp_path / "demo" / "training" / "checkpoint.pkl", "--output_dir",
                "found", picture, cwd=elsewhere)
     assert "1 pictures drawn in found" in told and (elsewhere / "found" / "predictions.json").is_file()
+
+
+def test_the_dockerfile_copies_what_there_is():
+    """Each source exists, here or in the stage that it comes from, and nothing that the wheel needs is ignored."""
+    before, ignored = [], (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        word, *rest = line.split() or [""]
+        if word == "COPY" and rest[0].startswith("--from="):
+            (made,) = (earlier for earlier in before if earlier.endswith(f" AS {rest[0].removeprefix('--from=')}"))
+            assert any(f"--outdir {rest[1]}" in line for line in before[before.index(made):])
+        elif word == "COPY":
+            assert all((ROOT / source).exists() for source in rest[:-1]) and len(rest) > 1
+        before.append(line)
+    for name in SOURCES:
+        assert not any(fnmatch(name, pattern.removeprefix("**/")) for pattern in ignored), name
 
 
 def test_the_dockerfile_names_what_there_is():
