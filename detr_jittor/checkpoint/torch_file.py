@@ -83,7 +83,7 @@ def storage_id(identity) -> tuple[StorageType, str, int]:
 
 def numbers(data: bytes, kind: StorageType, count: int) -> np.ndarray:
     """[count] numbers of a storage."""
-    if count < 0 or count * kind.dtype.itemsize != len(data):
+    if count * kind.dtype.itemsize != len(data):
         raise BadFile(f"damaged (a storage of {count} numbers in {len(data)} bytes)")
     values = np.frombuffer(bytearray(data), kind.dtype)  # torch warns of arrays that it cannot write to
     return widened(values) if kind.bfloat16 else values

@@ -62,7 +62,29 @@ PROGRAMS = {  # what stands in a pickle behind a good model, and the words with 
     "a list in place of bytes": (filled(b"K\x01\x85", ANY, b"](K\x01K\x02K\x03K\x04e"), "with another number of bytes"),
     "another encoding": (call("_codecs", "encode", text("a"), text("utf-16")), "bytes in an unknown encoding"),
     "a variable of a number": (call("jittor.jittor_core", "Var", b"K\x05"), "a Jittor variable without an array"),
+    "one text encoded over and over": (
+        text("x" * 100_000) + b"q\x000" + text("latin1") + b"q\x010" + b"(" + (ENCODE + b"h\x00h\x01\x86R") * 99 + b"l",
+        "far more data than the file holds"),
+    # what Python raises on the way
+    "bytes that are not there": (b"\x8e" + struct.pack("<Q", 1 << 60), r"damaged pickle \(ValueError"),
+    "an argument too many": (ENCODE + b"(NNNtR", r"damaged pickle \(TypeError"),
+    "nothing on the stack": (b"00000", r"damaged pickle \(IndexError"),
+    "a memo that is not there": (b"h\x07", r"damaged pickle \(KeyError"),
+    "a number to encode": (call("_codecs", "encode", b"K\x01", text("latin1")), r"damaged pickle \(AttributeError"),
 }
+WHOLE = {  # a pickle of its own, and the words with which it is refused
+    "no dictionary": (b"K\x05", "it holds no dictionary"), "an empty one": (b"}", "neither .model. nor the file"),
+    "an empty model": (b"}" + text("model") + b"}s", "neither .model. nor the file"),
+    "a number as a weight": (model(b"K\x05"), "neither .model. nor the file"),
+    "a number as a weight's name": (b"}" + text("model") + b"}K\x05" + reconstructed(b"K\x02\x85", b"f4", NUMBERS) +
+                                    b"ss", "neither .model. nor the file"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_pickles_of_no_checkpoint(tmp_path, name):
+    program, words = WHOLE[name]
+    refused(tmp_path, ".pkl", wrapped(program, "jittor"), words)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -92,7 +114,8 @@ def number(value: int) -> bytes:
 
 FLOAT, KEY, FOUR = b"ctorch\nFloatStorage\n", text("0"), number(4)
 IDENTITIES = {
-    "a text": text("storage"), "four parts": b"(" + text("storage") + FLOAT + KEY + FOUR + b"t",
+    "a text": text("storage"), "a list": b"](" + text("storage") + FLOAT + KEY + text("cpu") + FOUR + b"e",
+    "four parts": b"(" + text("storage") + FLOAT + KEY + FOUR + b"t",
     "another kind": b"(" + text("module") + FLOAT + KEY + text("cpu") + FOUR + b"t",
     "a type that is a number": b"(" + text("storage") + b"K\x01" + KEY + text("cpu") + FOUR + b"t",
     "a key that is a number": b"(" + text("storage") + FLOAT + b"K\x00" + text("cpu") + FOUR + b"t",
@@ -134,10 +157,10 @@ def test_tensors(tmp_path, name):
 
 
 def test_a_good_tensor(tmp_path):
-    """What the tensors above are put together of is read."""
-    program = rebuilt(HELD, b"K\x00", b"K\x04\x85", b"K\x01\x85")
-    content = {"a/data.pkl": program, "a/data/0": bytes(16)}
-    assert store.load(archive(tmp_path, content)).state.model["w"].shape == (2,)
+    """What the tensors above are put together of is read, and so is one without numbers, wherever it lies."""
+    for parts in ((b"K\x04\x85", b"K\x01\x85"), (b"K\x03K\x00\x86", b"K\x05K\x01\x86")):
+        content = {"a/data.pkl": rebuilt(HELD, b"K\x00", *parts), "a/data/0": bytes(16), "a/byteorder": b"little"}
+        assert store.load(archive(tmp_path, content)).state.model["w"].shape == (2,)
 
 
 def legacy(object_: bytes, keys: bytes, storages: bytes, magic: bytes = MAGIC) -> bytes:
@@ -147,8 +170,11 @@ def legacy(object_: bytes, keys: bytes, storages: bytes, magic: bytes = MAGIC) -
 ONE_KEY = b"](" + KEY + b"e"
 HELD_AS = model(tensor("0", 4, (4,), (1,)))
 VIEW = HELD_AS.replace(text("cpu") + FOUR + b"tQ", text("cpu") + FOUR + b"(" + text("v") + b"K\x00K\x04ttQ")
+NO_VIEW = HELD_AS.replace(text("cpu") + FOUR + b"tQ", text("cpu") + FOUR + b"NtQ")
 LEGACY = {
     "good": (legacy(HELD_AS, ONE_KEY, struct.pack("<q", 4) + bytes(16)), None),
+    "no view": (legacy(NO_VIEW, ONE_KEY, struct.pack("<q", 4) + bytes(16)), None),
+    "no count": (legacy(HELD_AS, ONE_KEY, b"1234"), "error: unpack requires a buffer of 8 bytes"),
     "no magic number": (legacy(HELD_AS, ONE_KEY, struct.pack("<q", 4) + bytes(16), b"\x80\x02K\x01." + MAGIC),
                         "no PyTorch checkpoint"),
     "from a big-endian machine": (legacy(HELD_AS, ONE_KEY, struct.pack("<q", 4) + bytes(16),
@@ -178,6 +204,7 @@ EIGHT_BITS = b'{"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
 
 @pytest.mark.parametrize("suffix, content, words", [
     (".pkl", b"", "it is empty"),
+    (".pth", b"PK\x03\x04" + bytes(99), "BadZipFile"),
     (".pkl", wrapped(GOOD, "jittor")[:-9] + b"\x00" + pickle_file.MARK, "its checksum is wrong"),
     (".safetensors", struct.pack("<Q", len(EIGHT_BITS)) + EIGHT_BITS + bytes(4), "an array of F8_E4M3; only plain"),
 ])
@@ -200,6 +227,8 @@ RECORDS = {  # what is changed in a checkpoint of ours
     "a count below its least": (lambda record: record.update(epoch=-2), "no whole number from -1"),
     "a count that is no whole number": (in_ours("step", 1.0), "no whole number from 0"),
     "a moment that is no array": (no_moment, "the optimizer's state"),
+    "settings that are a list": (lambda record: record.update(args=[1]), "settings that are no plain values"),
+    "a threshold that is a whole number": (in_ours("thresholds", {"1": 1}), "a threshold that is no number"),
     "a threshold above 1": (in_ours("thresholds", {"1": 1.5}), "a threshold that is no number"),
     "a label that no output has": (
         lambda record: record["detr_jittor"]["classes"].update(labels=[1, 2, 4]), "damaged .the classes"),
@@ -209,6 +238,8 @@ RECORDS = {  # what is changed in a checkpoint of ours
         lambda record: record["detr_jittor"]["classes"].update(names=["a", "b", 3]), "damaged .the classes"),
     "a name too few": (
         lambda record: record["detr_jittor"]["classes"].update(names=["a", "b"]), "damaged .the classes"),
+    "kinds of stuff that are no list": (
+        lambda record: record["detr_jittor"]["classes"].update(stuff=(1,)), "damaged .the classes"),
     "kinds of stuff that are texts": (
         lambda record: record["detr_jittor"]["classes"].update(stuff=["1"]), "damaged .the classes"),
     # float() of it raises OverflowError, and no check stands before it
