@@ -53,6 +53,12 @@ def test_all_trained_weights_move_and_no_others(pair):
         assert after.steps == before.steps + 2
 
 
+def test_jittors_gradients_go_with_their_step(pair):
+    """Kept until the next one, they would be as large as the model again. PyTorch's are freed when that begins."""
+    train(pair[0], range(1))
+    assert pair[0].optimizer.added == []
+
+
 @pytest.mark.parametrize("first", [0, 1], ids=["from jittor", "from pytorch"])
 def test_a_state_goes_on_in_the_other_twin(pair, first):
     """Weights, moments and step count of one twin, loaded by the other, give the same next steps."""
