@@ -193,7 +193,7 @@ def backbone_layers(depths, bottleneck, dilation, h, w):
             inputs = outputs
 
 
-@pytest.mark.parametrize("size", [(480, 640), (800, 1066), (481, 607), (1333, 777), (65, 97)])
+@pytest.mark.parametrize("size", [(480, 640), (800, 1066), (481, 607), (1333, 777), (65, 97), (64, 96), (32, 40)])
 @pytest.mark.parametrize("dilation", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_no_layer_falls_back_to_reference_code(size, dilation, precision, request):
@@ -360,3 +360,17 @@ def test_bfloat16_does_not_hide_a_nan(bfloat16):
     x[0, 3, 2, 1] = np.array(0x7FFFFFFF, np.uint32).view(np.float32)
     y = fast.leave(fast.conv_norm(fast.enter(jt.array(x)), jt.array(normal(32, 32, 1, 1)), (), 1, 0, 1, relu=False))
     assert np.isnan(y.numpy()[0, :, 2, 1]).all()
+
+
+@pytest.mark.parametrize("shape", [
+    (2, 64, 2, 3, 32, 3, 1, 1, 1, True, True), (2, 32, 2, 5, 64, 3, 2, 1, 1, False, True),
+    (1, 32, 4, 6, 32, 3, 1, 2, 2, False, False), (2, 3, 5, 9, 32, 7, 2, 3, 1, False, True)])
+def test_maps_that_are_lower_than_the_filter(shape):
+    """As the last stage has for a picture of 64 pixels."""
+    test_conv_norm(shape)
+
+
+@pytest.mark.parametrize("shape", [
+    (2, 64, 2, 3, 32, 3, 1, 1, 1, True, True), (1, 32, 4, 6, 32, 3, 1, 2, 2, False, True)])
+def test_low_maps_in_bfloat16(shape, bfloat16):
+    test_convolutions_in_bfloat16_err_as_torch_does_in_bfloat16(shape, bfloat16)

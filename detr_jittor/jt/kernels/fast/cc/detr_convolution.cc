@@ -85,8 +85,16 @@ struct Geometry {
         return g;
     }
 
-    // Maps smaller than the filter: for some there is only reference code, which is quick enough there.
-    bool tiny() const { return std::min(h, w) < dilation * (k - 1) + 1; }
+    // And for the filters' gradient on maps that are lower than the filter (the last stage for a picture of 64 pixels),
+    // with AVX-512 if it is dilated: it then takes seconds. So these get rows of zeros below.
+    bool grows() const { return (block() == 8 || dilation > 1) && h < height(); }
+    int64_t height() const { return dilation * (k - 1) + 1; }  // of the filter
+    Geometry grown() const {
+        Geometry g = *this;
+        g.h = height(), g.ho = 2 * padding / stride + 1;
+        return g;
+    }
+
     // On small maps the filters' transformation costs more than the products that it saves. The batch does not decide:
     // a picture is to give the same numbers in any.
     bool winograd() const {
@@ -113,7 +121,7 @@ static Primitive& forward(const Geometry& g, Geometry::Type out, Geometry::Type 
         if (relu) after.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
         attributes.set_post_ops(after);
         auto d = forward_desc(g, out, attributes);
-        if (!g.tiny()) tell_if_reference(d, "a convolution");
+        tell_if_reference(d, "a convolution");
         return Primitive{dnnl::convolution_forward(d), g.src(operand()), d.weights_desc(), g.dst(out),
                          d.scratchpad_desc()};
     });
@@ -126,7 +134,7 @@ static Primitive& backward_data(const Geometry& g) {
             {direct, g.src(f32), g.any_weights(operand()), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
             user_scratchpad(), engine(), hint);
-        if (!g.tiny()) tell_if_reference(d, "the gradient of a convolution's input");
+        tell_if_reference(d, "the gradient of a convolution's input");
         return Primitive{dnnl::convolution_backward_data(d), g.src(f32), d.weights_desc(),
                          g.dst(operand()), d.scratchpad_desc()};
     });
@@ -139,7 +147,7 @@ static Primitive& backward_weights(const Geometry& g) {
             {direct, g.src(operand()), g.any_weights(f32), g.dst(operand()), g.strides(), g.dilates(), g.pads(),
              g.pads()},
             user_scratchpad(), engine(), hint);
-        if (!g.tiny()) tell_if_reference(d, "the gradient of a convolution's filters");
+        tell_if_reference(d, "the gradient of a convolution's filters");
         return Primitive{dnnl::convolution_backward_weights(d), g.src(operand()), d.diff_weights_desc(),
                          g.dst(operand()), d.scratchpad_desc()};
     });
@@ -230,6 +238,17 @@ static void join_map(const Geometry& g, int64_t channels, const float* split, fl
     });
 }
 
+// An operand of so many planes of `numbers`, with zeros at the end of each.
+static const void* with_zeros(const void* x, int64_t planes, int64_t numbers, int64_t wanted, Scratch purpose) {
+    int64_t size = multiplies_bfloat16() ? 2 : 4, bytes = numbers * size;
+    char* out = reinterpret_cast<char*>(scratch(purpose, planes * wanted));
+    for (int64_t p = 0; p < planes; p++) {
+        std::memcpy(out + p * wanted * size, static_cast<const char*>(x) + p * bytes, bytes);
+        std::memset(out + p * wanted * size + bytes, 0, wanted * size - bytes);
+    }
+    return out;
+}
+
 // in: x, weight, [the norm's weight, bias, mean, variance], [residual]; out: y.
 // numbers: stride, padding, dilation, relu, kept.
 DETR_KERNEL(convolution) {
@@ -274,6 +293,13 @@ static void write_weight_gradient(const Geometry& whole, const Tensor& x, const 
     if (g.winograd())
         return winograd_backward_weights(g.plane(), g.ci, g.co, static_cast<const float*>(src),
                                          static_cast<const float*>(dy), scale, dweight);
+    if (g.grows()) {
+        const Geometry low = g;
+        const int64_t n = block(), lanes = g.ci % n ? 1 : n;
+        g = g.grown();
+        src = with_zeros(src, g.b * g.ci / lanes, low.h * g.w * lanes, g.h * g.w * lanes, Scratch::grown);
+        dy = with_zeros(dy, g.b * g.co / n, low.ho * g.wo * n, g.ho * g.wo * n, Scratch::grown_gradient);
+    }
     const Primitive& p = backward_weights(g);
     float* packed_gradient = scratch(Scratch::weights, p.weights.get_size() / sizeof(float));
     execute(p, {{DNNL_ARG_SRC, p.src, src}, {DNNL_ARG_DIFF_DST, p.dst, dy},
@@ -338,7 +364,7 @@ DETR_KERNEL(make_convolution) {
     if (g.splits()) g = g.split();
     if (!g.winograd()) {
         if (g.ci % block() == 0) backward_data(g);
-        backward_weights(g);
+        backward_weights(g.grows() ? g.grown() : g);
     }
     call.out[0].f32()[0] = static_cast<float>(primitive_count());
 }

@@ -50,8 +50,8 @@ struct Registration {
 // Scratch memory, one arena for each purpose, shared by all shapes: it grows to the largest request and is never
 // returned. A second request for the same purpose overwrites the first. Not for use within a parallel region.
 enum class Scratch {
-    onednn, weights, more_weights, gradient, gathered, gathered_gradient, operand, operand_gradient, hidden, threads,
-    count
+    onednn, weights, more_weights, gradient, gathered, gathered_gradient, grown, grown_gradient,
+    operand, operand_gradient, hidden, threads, count
 };
 float* scratch(Scratch purpose, int64_t floats);
 
