@@ -24,8 +24,9 @@ JITTOR := "$(VENV)/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 1
 # The first import compiles Jittor's core; that belongs to the installation, and so does knowing that it works here.
 CHECK := echo "Compiling Jittor's core, about three minutes, and checking this machine."; "$(VENV)/bin/detr-jittor" doctor
 
-# Two at once, each with the tests of whole files: much of a test is one thread that starts, reads or compiles.
-WORKERS := -n 2 --dist loadfile
+# Two at once, each with the tests of whole files: much of a test is one thread that starts, reads or compiles. The files
+# come in the order of tests/conftest.py, the longest first.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: install
 	@"$(VENV)/bin/detr-jittor" demo

@@ -7,7 +7,7 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.align.stages import STAGES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_processors")]
 
 SMALL = ["--backbone", "resnet18", "--enc_layers", "1", "--dec_layers", "2", "--hidden_dim", "64", "--nheads", "4",
          "--dim_feedforward", "128", "--num_queries", "20", "--min_size", "64", "--max_size", "96", "--steps", "3",

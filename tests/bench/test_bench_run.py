@@ -25,7 +25,7 @@ STAGES = [f"stage: {name}" for name in ("data, in a process that reads pictures"
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> dict[tuple[str, str, str], dict]:
+def rows(tmp_path_factory, all_processors) -> dict[tuple[str, str, str], dict]:
     """{(what, ours, rival): row} of a run with few and small measurements."""
     folder = tmp_path_factory.mktemp("bench")
     assert bench(SMALL.replace(min_size=64, max_size=96), TINY, folder) == 0

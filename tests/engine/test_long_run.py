@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_processors")]
 
 
 @pytest.mark.parametrize("framework", ["jittor", "pytorch"])

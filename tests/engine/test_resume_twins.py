@@ -24,7 +24,7 @@ from detr_jittor.report.log import read_log
 from detr_jittor.twin import seeding
 from detr_jittor.types import Classes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_processors")]
 
 HERE = Path(__file__).parent
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
