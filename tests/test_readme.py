@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ENGLISH, ROOT / "CONTRIBUTING.md"]
 SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidden_dim 32 --nheads 4 --num_queries 8 "
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
+DEMO = "--train 40 --val 20 --epochs 1"
 MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
 # Run by CI and by whoever starts.
 INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build", "docker build")
@@ -143,7 +144,7 @@ def adapted(command: str, place: Path) -> list[str]:
               "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
               "pictures/": place / "coco" / "val2017"}
     words = [str(places.get(word, word)) for word in words]
-    words += SMALL.split() if trains else ["--epochs", "1"] if words[0] == "demo" else []
+    words += SMALL.split() if trains else DEMO.split() if words[0] == "demo" else []
     return [sys.executable, "-m", "detr_jittor", *words, *(MASKS.split() if masks else [])]
 
 

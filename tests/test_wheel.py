@@ -100,7 +100,7 @@ def test_the_demo_and_a_prediction_without_the_clone(installed, tmp_path):
     where = run(installed / "bin" / "python", "-c", "import detr_jittor; print(detr_jittor.__file__)", cwd=tmp_path)
     assert installed in Path(where.strip()).parents
     command = installed / "bin" / "detr-jittor"
-    run(command, "demo", "--epochs", "1", cwd=tmp_path)
+    run(command, "demo", "--train", "40", "--val", "20", "--epochs", "1", cwd=tmp_path)
     for file in ("training/checkpoint.pkl", "training/eval_summary.txt", "prediction/sheet.jpg"):
         assert (tmp_path / "demo" / file).stat().st_size > 0
     elsewhere = tmp_path / "elsewhere"

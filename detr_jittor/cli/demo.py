@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
     parser.add_argument("--decoder", choices=tuple(SETTINGS), default="box", help="which detector: box, for few "
                         "pictures, or DETR as in the paper")
+    parser.add_argument("--train", type=int, default=800, metavar="N", help="pictures for training [800]")
+    parser.add_argument("--val", type=int, default=200, metavar="N", help="pictures for validation [200]")
     parser.add_argument("--epochs", type=int, help=f"epochs [{BOX_DEMO.optim.epochs}, of DETR {DEMO.optim.epochs}]")
 
 
@@ -31,14 +33,14 @@ def run(args: argparse.Namespace) -> int:
     preset = SETTINGS[args.decoder]
     epochs = args.epochs or preset.optim.epochs
     print(f"1/4 Generating pictures of shapes in {data}", flush=True)
-    write_demo_set(data, size=preset.data.min_size)
+    write_demo_set(data, args.train, args.val, preset.data.min_size)
     settings = preset.replace(coco_path=str(data), output_dir=str(training), framework=args.framework, epochs=epochs,
                               lr_drop=max(epochs * 4 // 5, 1))
     print("2/4 Training on them, from scratch. The first run compiles some operators first.", flush=True)
     if status := main(["train", *flags(settings)]):
         return status
     checkpoint = training / f"checkpoint{'.pkl' if args.framework == 'jittor' else '.pth'}"
-    print("3/4 Evaluating on 200 pictures that it has not seen", flush=True)
+    print(f"3/4 Evaluating on {args.val} pictures that it has not seen", flush=True)
     common = ["--resume", str(checkpoint), "--framework", args.framework]
     if status := main(["evaluate", *common, "--coco_path", str(data), "--output_dir", str(training)]):
         return status
