@@ -118,7 +118,7 @@ IN_CHINESE = {  # the words of the benchmark's rows, longer ones first
     "peak memory, training": "训练的内存峰值", "inference": "推理", "batch": "批大小",
     "sizes not seen before": "没有见过的尺寸", "varying sizes": "尺寸不断变化",
     "demo preset (ResNet-18)": "演示设置（ResNet-18）", "beside a busy process": "旁边有一个满负荷的进程",
-    "twice as many threads as processors": "线程数是处理器的两倍", ", ": "，"}
+    "twice as many threads as processors": "线程数是处理器的两倍", "box decoder": "box 解码器", ", ": "，"}
 
 
 def benchmark(instructions: str) -> list[dict]:

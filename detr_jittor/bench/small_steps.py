@@ -9,40 +9,45 @@ from detr_jittor.bench import flops, plan
 from detr_jittor.bench.group import Group
 from detr_jittor.bench.rivals import JITTOR
 from detr_jittor.bench.session import TWINS, Session, seconds
+from detr_jittor.config.options import Config
+from detr_jittor.config.presets import BOX_DEMO
 from detr_jittor.twin.synthetic import random_batch
 
 
 def demo_step(session: Session) -> None:
     """A step of the demo's preset: small pictures, so that what each operator costs by itself shows; the same on a
-    busy machine, and with more threads than processors."""
+    busy machine, with more threads than processors, and with the box decoder."""
     side, pictures = session.demo.data.min_size, session.demo.optim.batch_size
     session.tell(f"Training step of the demo preset, batch {pictures}, {side}×{side}")
     name = "training step, demo preset (ResNet-18)"
-    quiet, group = demo_steps(session, name, session.threads, session.plan.demo_rounds)
+    demo = session.demo.replace(device=session.config.run.device, threads=session.threads)
+    quiet, group = demo_steps(session, name, demo, session.plan.demo_rounds)
     with busy_process():
         group.in_turn("train", "demo", 1, 5)  # until it is noticed
         must = {"jittor": plan.BUSY * median(quiet)} if quiet else {}
         demo_row(session, group, f"{name}, beside a busy process", session.plan.busy_rounds, must)
     group.close()
-    name += ", twice as many threads as processors"
-    demo_steps(session, name, 2 * session.threads, session.plan.busy_rounds)[1].close()
+    many = demo.replace(threads=2 * session.threads)
+    demo_steps(session, f"{name}, twice as many threads as processors", many, session.plan.busy_rounds)[1].close()
+    box = demo.replace(decoder="box", denoising=BOX_DEMO.model.denoising)
+    demo_steps(session, f"{name}, box decoder", box, session.plan.busy_rounds)[1].close()
 
 
-def demo_steps(session: Session, name: str, threads: int, rounds: int) -> tuple[list[float], Group]:
+def demo_steps(session: Session, name: str, config: Config, rounds: int) -> tuple[list[float], Group]:
     """Jittor's seconds, and the processes"""
-    config = session.demo.replace(device=session.config.run.device, threads=threads)
     group = session.group([JITTOR, "eager"], config)
     side, pictures = config.data.min_size, config.optim.batch_size
     group.put("demo", random_batch([(side, side)] * pictures, config.model.num_classes, 2, 4))
     group.in_turn("train", "demo", 1, 20)  # warm-up
-    return demo_row(session, group, name, rounds, {}), group
+    return demo_row(session, group, name, rounds, {}, config.model.decoder == "detr"), group
 
 
-def demo_row(session: Session, group: Group, name: str, rounds: int, must: dict[str, float]) -> list[float]:
-    """Jittor's seconds"""
+def demo_row(session: Session, group: Group, name: str, rounds: int, must: dict[str, float],
+             counted: bool = True) -> list[float]:
+    """Jittor's seconds. counted: whether it is DETR's arithmetic, which `flops` counts"""
     found = seconds(group.in_turn("train", "demo", rounds, 5))
     side, pictures = session.demo.data.min_size, session.demo.optim.batch_size
-    work = flops.training(session.demo, session.demo.model.num_classes, pictures, side, side)
+    work = flops.training(session.demo, session.demo.model.num_classes, pictures, side, side) if counted else None
     session.say(group.rows(name, TWINS, found, limit=session.limit(found), work=work, must=must))
     return found.get(JITTOR, [])
 
