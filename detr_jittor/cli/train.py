@@ -4,6 +4,7 @@ import argparse
 
 from detr_jittor.cli import evaluate
 from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
+from detr_jittor.config.presets import BOX_PRESETS
 from detr_jittor.engine.rehearsal import rehearse
 from detr_jittor.engine.settings import preset
 from detr_jittor.engine.train import train
@@ -14,9 +15,10 @@ HELP = "train on a COCO dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--preset", choices=("small", "demo"), help="settings that learn from a few hundred pictures "
-                        "from scratch: small, chosen by what the dataset holds, or demo, those of the generated "
-                        "pictures; options that are given besides override them")
+    parser.add_argument("--preset", choices=("small", *BOX_PRESETS), help="settings that learn from a few hundred "
+                        "pictures from scratch: small, chosen by what the dataset holds, demo, those of the generated "
+                        "pictures, or minimal, which learns sixty photographs by heart; options that are given "
+                        "besides override them")
     parser.add_argument("--check", action="store_true", help="look whether the run can work, in a minute or so, and "
                         "end: the data is read, one batch learned by heart, a checkpoint written and read, the "
                         "truth measured as AP 1; nothing is written")

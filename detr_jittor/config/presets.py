@@ -23,4 +23,7 @@ MINIMAL = Config().replace(
     min_size=160, max_size=224, augmentation="none", num_workers=1, eval_every=25, eval_train=60,
 )
 
+BOX_MINIMAL = MINIMAL.replace(decoder="box", denoising=5)
+
 PRESETS = {"demo": DEMO, "minimal": MINIMAL}
+BOX_PRESETS = {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}

@@ -7,9 +7,11 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
+from detr_jittor.config.presets import BOX_PRESETS
 from detr_jittor.config.small import FEW, Contents, advice, small
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.splits import open_split
+from detr_jittor.engine.settings import preset
 
 TWO_HUNDRED = Contents(pictures=200, most=30, shape=4 / 3, short=480, size=0.2)
 
@@ -50,6 +52,13 @@ def test_the_contents_of_a_dataset(dataset):
 def test_check_tells_what_fits(dataset, capsys):
     assert main(["dataset", "check", "--coco_path", str(dataset)]) == 0
     assert "--preset small fits: from 6 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name, settings", BOX_PRESETS.items())
+def test_fixed_presets(name, settings):
+    """All their settings, and nothing else."""
+    assert Config().replace(**preset(name, Config())) == settings
+    assert settings.model.decoder == "box" and settings.model.denoising > 0
 
 
 def test_a_run_takes_the_preset_and_what_is_given_besides(dataset, tmp_path, capsys):
