@@ -40,8 +40,8 @@ def write_card(checkpoint: Checkpoint, config: Config, classes: Classes, folder:
     store.save(folder / WEIGHTS, Checkpoint(State(model, {}), checkpoint.epoch, checkpoint.step, config, classes,
                                             checkpoint.best_ap))
     described = transformers_config(config, classes) if theirs else json.loads(config.to_json())
-    files = {"config.json": described, "configuration.json": {"framework": "pytorch",
-                                                              "task": "image-object-detection"}}
+    task = "image-segmentation" if config.model.masks else "image-object-detection"
+    files = {"config.json": described, "configuration.json": {"framework": "pytorch", "task": task}}
     if theirs:
         files["preprocessor_config.json"] = preprocessing(config)
     for name, content in files.items():
@@ -90,9 +90,10 @@ def readme(checkpoint: Checkpoint, config: Config, classes: Classes, title: str,
            sums: dict[str, str]) -> str:
     """The card: the head that both sites read, then what is known of the model and how it is used."""
     m = config.model
+    task = "image-segmentation" if m.masks else "object-detection"
     head = ["---", *([f"license: {licence}"] if licence else []),
-            f"library_name: {'transformers' if theirs else 'jittor'}", "pipeline_tag: object-detection",
-            "tags:", *(f"- {tag}" for tag in ("object-detection", "detr", "jittor")),
+            f"library_name: {'transformers' if theirs else 'jittor'}", f"pipeline_tag: {task}",
+            "tags:", *(f"- {tag}" for tag in (task, "detr", "jittor")),
             "---", ""]
     known = {"decoder": m.decoder, "backbone": m.backbone, "classes": len(classes.names), "queries": m.num_queries,
              "short and longest side": f"{config.data.min_size}, {config.data.max_size} pixels"}

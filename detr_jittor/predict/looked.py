@@ -60,5 +60,8 @@ class Looked:
         """As `Found.save`."""
         return write(self.draw(), path)
 
+    def __repr__(self) -> str:
+        return f"Looked: {self.found!r}"
+
     def _repr_png_(self) -> bytes:
         return png(self.draw())

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import yaml
-from small import NUM_CLASSES, SMALL, small_batch, small_state
+from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
 
 from detr_jittor.__main__ import main
 from detr_jittor.checkpoint import store
@@ -52,6 +52,13 @@ def test_the_readme(tmp_path):
     assert "# card\n" in body and "猫, dog" in body and "1,234 steps, 5 epochs" in body and "0.5000" in body
     sums = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
     assert f"`{sums['model.safetensors']}`" in body
+
+
+def test_a_model_with_masks_is_found_among_those_that_segment(tmp_path):
+    folder, _ = written(tmp_path, WITH_MASKS.replace(framework="pytorch"))
+    told = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[1])
+    task = json.loads((folder / "configuration.json").read_text())["task"]
+    assert told["pipeline_tag"] == "image-segmentation" == task and told["tags"][0] == "image-segmentation"
 
 
 def test_the_transformers_library_reads_it(tmp_path):

@@ -164,6 +164,7 @@ def test_shown_in_a_notebook(detector, file, monkeypatch):
 def test_where_it_looks(detector, file):
     looked = detector.attention(file)
     assert len(looked.found) == 4 and looked.look.objects.shape[0] == 4
+    assert repr(looked).startswith("Looked: a.png 100×80: 4 objects (dog 0.88")
     assert looked.objects().size[0] == looked.draw().size[0] and looked.points([(10, 10), (999, 999)]) is not None
     with pytest.raises(DetrError, match="takes one picture"):
         detector.attention([file])
