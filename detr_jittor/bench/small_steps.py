@@ -25,7 +25,7 @@ def demo_step(session: Session) -> None:
     with busy_process():
         group.in_turn("train", "demo", 1, 5)  # until it is noticed
         must = {"jittor": plan.BUSY * median(quiet)} if quiet else {}
-        demo_row(session, group, f"{name}, beside a busy process", session.plan.busy_rounds, must)
+        demo_row(session, group, f"{name}, beside a busy process", demo, session.plan.busy_rounds, must)
     group.close()
     many = demo.replace(threads=2 * session.threads)
     demo_steps(session, f"{name}, twice as many threads as processors", many, session.plan.busy_rounds)[1].close()
@@ -39,15 +39,16 @@ def demo_steps(session: Session, name: str, config: Config, rounds: int) -> tupl
     side, pictures = config.data.min_size, config.optim.batch_size
     group.put("demo", random_batch([(side, side)] * pictures, config.model.num_classes, 2, 4))
     group.in_turn("train", "demo", 1, 20)  # warm-up
-    return demo_row(session, group, name, rounds, {}, config.model.decoder == "detr"), group
+    return demo_row(session, group, name, config, rounds, {}), group
 
 
-def demo_row(session: Session, group: Group, name: str, rounds: int, must: dict[str, float],
-             counted: bool = True) -> list[float]:
-    """Jittor's seconds. counted: whether it is DETR's arithmetic, which `flops` counts"""
+def demo_row(session: Session, group: Group, name: str, config: Config, rounds: int,
+             must: dict[str, float]) -> list[float]:
+    """Jittor's seconds"""
     found = seconds(group.in_turn("train", "demo", rounds, 5))
-    side, pictures = session.demo.data.min_size, session.demo.optim.batch_size
-    work = flops.training(session.demo, session.demo.model.num_classes, pictures, side, side) if counted else None
+    side, work = config.data.min_size, None
+    if config.model.decoder == "detr":  # whose arithmetic is counted
+        work = flops.training(config, config.model.num_classes, config.optim.batch_size, side, side)
     session.say(group.rows(name, TWINS, found, limit=session.limit(found), work=work, must=must))
     return found.get(JITTOR, [])
 
