@@ -140,6 +140,7 @@ def adapted(command: str, place: Path) -> list[str]:
     trains, masks = words[0] == "train" and "--eval" not in words, "--masks" in words and words[0] != "dataset"
     weights = place / ("detector" if "--frozen_weights" in words else "trained") / "checkpoint.pkl"
     places = {"/path/to/coco": place / ("panoptic" if panoptic else "coco"), "/path/to/panoptic": place / "panoptic",
+              "/path/to/subset": place / "coco",
               "output/path/to/checkpoint.pkl": weights,
               "output/path/to/mistakes/mistakes.json": weights.with_name("mistakes") / "mistakes.json",
               "pictures/": place / "coco" / "val2017"}
