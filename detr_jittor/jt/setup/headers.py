@@ -1,7 +1,7 @@
 """Jittor's headers, compiled once for all operators.
 
-Jittor compiles each of its small operators as a program of its own, and two thirds of that second and a half go to the
-same headers. GCC can keep them compiled (https://gcc.gnu.org/onlinedocs/gcc/Precompiled-Headers.html); it reads the
+Jittor compiles each of its small operators as a program of its own, and two thirds of that second go to the same
+headers. GCC can keep them compiled (https://gcc.gnu.org/onlinedocs/gcc/Precompiled-Headers.html); it reads the
 text itself where the kept form does not fit.
 """
 
@@ -40,10 +40,9 @@ def compile_headers(jt) -> str:
         part = f".{os.getpid()}.part"  # another process may be at the same
         try:
             header.write_text(TEXT)
-            # -g: as Jittor's own assembler script compiles
-            command = [jt.flags.cc_path, "-g", "-x", "c++-header", str(header), *compiling(flags)]
+            command = [jt.flags.cc_path, "-x", "c++-header", str(header), *compiling(flags)]
             subprocess.run([*command, "-o", f"{kept}{part}"], check=True, capture_output=True, text=True)
-            for old in kept.parent.glob("detr_headers_*.gch"):  # 80 MB each
+            for old in kept.parent.glob("detr_headers_*.gch"):  # 66 MB each
                 old.unlink(missing_ok=True)
             os.replace(f"{kept}{part}", kept)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -62,4 +61,4 @@ def key(jt) -> str:
     """Changes with the flags and with Jittor's headers, since GCC does not look whether these are still the same."""
     files = sorted(Path(jt.flags.jittor_path, "src").rglob("*.h"))
     stats = [(str(f), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
-    return hashlib.sha256(repr((TEXT, jt.flags.cc_flags, stats)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((TEXT, compiling(jt.flags.cc_flags), stats)).encode()).hexdigest()[:12]
