@@ -28,8 +28,9 @@ NOT_HERE = ("framework", "resume", "eval", "start_epoch", "dropout_masks", "froz
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     group = parser.add_argument_group("the comparison")
-    group.add_argument("--preset", choices=tuple(PRESETS), help="settings that learn from scratch: demo for the "
-                       "generated pictures, minimal for some sixty photographs; options given besides override it")
+    group.add_argument("--preset", choices=tuple(PRESETS["detr"]), help="settings that learn from scratch with this "
+                       "--decoder: demo for the generated pictures, minimal for some sixty photographs; options given "
+                       "besides override it")
     group.add_argument("--seeds", type=int, default=1, metavar="N", help="run both twins with N seeds, from --seed on, "
                        "to see how far runs differ by themselves [1]")
     group.add_argument("--train_ap", action="store_true", help="measure AP and loss on all training pictures too; "
@@ -70,7 +71,9 @@ def prepare(args: argparse.Namespace) -> tuple[Config, dict[str, CocoIndex]]:
         raise DetrError("--preset and --config are both given.", "Give one of them.")
     if args.seeds < 1:
         raise DetrError(f"--seeds {args.seeds} is less than 1.", "Give 1 or more.")
-    base = PRESETS[args.preset] if args.preset else read_config(args.config) if args.config else Config()
+    base = read_config(args.config) if args.config else Config()
+    if args.preset:
+        base = PRESETS[options.get("decoder", "detr")][args.preset]
     config = base.replace(eval_train=base.run.eval_train or EVAL_TRAIN).replace(**options)
     check(config)
     splits = dict(zip(("train", "val"), open_splits(config.data, config.model.masks)))

@@ -8,29 +8,28 @@ from PIL import Image
 
 from detr_jittor.cli.commands import main
 from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
-from detr_jittor.config.presets import BOX_DEMO, DEMO
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.data.demo import write_demo_set
 
 HELP = "generate pictures, train on them from scratch, evaluate, predict, draw the curves"
-
-SETTINGS = {"box": BOX_DEMO, "detr": DEMO}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", default="demo", metavar="D", help="folder for everything [demo]")
     parser.add_argument("--framework", choices=FRAMEWORKS, default="jittor", help="which twin runs")
-    parser.add_argument("--decoder", choices=tuple(SETTINGS), default="box", help="which detector: box, for few "
+    parser.add_argument("--decoder", choices=tuple(PRESETS), default="box", help="which detector: box, for few "
                         "pictures, or DETR as in the paper")
     parser.add_argument("--train", type=int, default=800, metavar="N", help="pictures for training [800]")
     parser.add_argument("--val", type=int, default=200, metavar="N", help="pictures for validation [200]")
-    parser.add_argument("--epochs", type=int, help=f"epochs [{BOX_DEMO.optim.epochs}, of DETR {DEMO.optim.epochs}]")
+    parser.add_argument("--epochs", type=int, help=f"epochs [{PRESETS['box']['demo'].optim.epochs}, of DETR "
+                        f"{PRESETS['detr']['demo'].optim.epochs}]")
 
 
 def run(args: argparse.Namespace) -> int:
     start = time.time()
     folder = Path(args.output_dir)
     data, training, prediction = folder / "data", folder / "training", folder / "prediction"
-    preset = SETTINGS[args.decoder]
+    preset = PRESETS[args.decoder]["demo"]
     epochs = args.epochs or preset.optim.epochs
     print(f"1/4 Generating pictures of shapes in {data}", flush=True)
     write_demo_set(data, args.train, args.val, preset.data.min_size)

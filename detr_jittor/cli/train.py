@@ -4,7 +4,7 @@ import argparse
 
 from detr_jittor.cli import evaluate
 from detr_jittor.cli.options import add_config_arguments, config_and_start, config_of
-from detr_jittor.config.presets import BOX_PRESETS
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.engine.rehearsal import rehearse
 from detr_jittor.engine.settings import preset
 from detr_jittor.engine.train import train
@@ -15,7 +15,7 @@ HELP = "train on a COCO dataset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--preset", choices=("small", *BOX_PRESETS), help="settings that learn from a few hundred "
+    parser.add_argument("--preset", choices=("small", *PRESETS["box"]), help="settings that learn from a few hundred "
                         "pictures from scratch: small, chosen by what the dataset holds, demo, those of the generated "
                         "pictures, or minimal, which learns sixty photographs by heart; options that are given "
                         "besides override them")
@@ -37,6 +37,6 @@ def take_preset(args: argparse.Namespace) -> None:
     """Put the preset's settings beside those that the user gave. Errors: DetrError if it cannot be had."""
     if args.config:
         raise DetrError("--preset and --config are both given.", "Give one of them.")
-    for name, value in preset(args.preset, config_of(args)).items():
+    for name, value in preset(args.preset, config_of(args), getattr(args, "decoder", "box")).items():
         if not hasattr(args, name):
             setattr(args, name, value)

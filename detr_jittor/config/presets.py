@@ -25,5 +25,5 @@ MINIMAL = Config().replace(
 
 BOX_MINIMAL = MINIMAL.replace(decoder="box", denoising=5)
 
-PRESETS = {"demo": DEMO, "minimal": MINIMAL}
-BOX_PRESETS = {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}
+# By decoder and name
+PRESETS = {"detr": {"demo": DEMO, "minimal": MINIMAL}, "box": {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}}

@@ -4,7 +4,7 @@ from typing import Any
 
 from detr_jittor.checkpoint.architecture import settings_of, told
 from detr_jittor.config.options import OPTIONS, Config, ModelConfig
-from detr_jittor.config.presets import BOX_PRESETS
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.config.small import advice, chosen, small
 from detr_jittor.data.splits import open_split
 from detr_jittor.engine.start import FROZEN, NOTHING, WEIGHTS, Start, find_start
@@ -53,10 +53,10 @@ def settings_and_start(given: dict[str, Any], base: Config | None = None) -> tup
     return Config().replace(**values).replace(**given), start
 
 
-def preset(name: str, config: Config) -> dict[str, Any]:
-    """{option: value} of a preset: "small", chosen by what the dataset holds (which is said), or of BOX_PRESETS."""
+def preset(name: str, config: Config, decoder: str) -> dict[str, Any]:
+    """{option: value} of a preset: "small", chosen by what the dataset holds (which is said), or that of a decoder."""
     if name != "small":
-        return chosen(BOX_PRESETS[name])
+        return chosen(PRESETS[decoder][name])
     contents = open_split(config.data, "train").contents()
     print(f"{advice(contents)}.")
     return chosen(small(contents))

@@ -1,5 +1,6 @@
 """How a comparison starts its runs, stops and goes on, with a NumPy twin in place of both frameworks."""
 
+import argparse
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from detr_jittor.__main__ import main
+from detr_jittor.cli.compare import add_arguments, prepare
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.engine import launch
 from detr_jittor.report.log import read_log
 
@@ -102,6 +105,15 @@ def test_a_run_that_fails(dataset, capfd):
     assert "2 pictures could not be read" in errors
     assert "error: the run in out/runs/jittor-seed42 ended with status 2." in errors
     assert not Path("out/runs/pytorch-seed42").exists()
+
+
+@pytest.mark.parametrize("decoder", PRESETS)
+def test_a_preset_is_that_of_the_decoder(dataset, decoder):
+    words = ["--coco_path", str(dataset), "--output_dir", "out", "--preset", "demo", "--decoder", decoder]
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config, _ = prepare(parser.parse_args(words))
+    assert (config.model.decoder, config.optim.epochs) == (decoder, PRESETS[decoder]["demo"].optim.epochs)
 
 
 def test_all_training_pictures(dataset):

@@ -7,7 +7,7 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.config.check import check
 from detr_jittor.config.options import Config
-from detr_jittor.config.presets import BOX_PRESETS
+from detr_jittor.config.presets import PRESETS
 from detr_jittor.config.small import FEW, Contents, advice, small
 from detr_jittor.data.demo import write_demo_set
 from detr_jittor.data.splits import open_split
@@ -54,11 +54,13 @@ def test_check_tells_what_fits(dataset, capsys):
     assert "--preset small fits: from 6 pictures" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name, settings", BOX_PRESETS.items())
-def test_fixed_presets(name, settings):
+@pytest.mark.parametrize("decoder", PRESETS)
+@pytest.mark.parametrize("name", PRESETS["box"])
+def test_fixed_presets(name, decoder):
     """All their settings, and nothing else."""
-    assert Config().replace(**preset(name, Config())) == settings
-    assert settings.model.decoder == "box" and settings.model.denoising > 0
+    settings = PRESETS[decoder][name]
+    assert Config().replace(**preset(name, Config(), decoder)) == settings
+    assert settings.model.decoder == decoder
 
 
 def test_a_run_takes_the_preset_and_what_is_given_besides(dataset, tmp_path, capsys):
