@@ -11,6 +11,7 @@ import numpy as np
 
 from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.jt.criterion import Criterion, cxcywh_to_xyxy, generalized_iou
+from detr_jittor.jt.layers import split
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
@@ -26,12 +27,12 @@ class BoxCriterion(Criterion):
 
         Args: logits [L, B, Q + N, C], boxes [L, B, Q + N, 4].
         """
-        queries = logits.shape[2] - (0 if noisy is None else noisy.labels.shape[1])
-        names, values, indices = super().__call__(logits[:, :, :queries], boxes[:, :, :queries], targets, indices,
-                                                  masks_of, rest, processes)
         if noisy is None:
-            return names, values, indices
-        losses = self.loss_copies(logits[:, :, queries:], boxes[:, :, queries:], targets, noisy, rest, processes)
+            return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+        queries = logits.shape[2] - noisy.labels.shape[1]
+        (logits, logits_dn), (boxes, boxes_dn) = split(logits, 2, queries), split(boxes, 2, queries)
+        names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+        losses = self.loss_copies(logits_dn, boxes_dn, targets, noisy, rest, processes)
         layers = len(logits)
         names = names + [name if i == layers - 1 else f"{name}_{i}" for name in losses for i in range(layers)]
         return names, jt.concat([values, *losses.values()]), indices

@@ -11,7 +11,7 @@ from detr_jittor.config.options import ModelConfig
 from detr_jittor.jt import transformer
 from detr_jittor.jt.detr import MLP
 from detr_jittor.jt.dropout import Dropout
-from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear
+from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear, split
 from detr_jittor.jt.sampling import from_heads, sampled_attention, sine, to_heads
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
@@ -41,19 +41,20 @@ class QueryAttention(MultiheadAttention):
             return self.out_proj(transformer.attention(q, k, v, None, self.nheads, self.dropout))
         b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]
         first = x.shape[1] - copies  # Q
-        of_queries = transformer.attention(q[:, :first], k[:, :first], v[:, :first], None, self.nheads, self.dropout)
+        (q, q_dn), (k, k_dn), (v, v_dn) = (split(y, 1, first) for y in (q, k, v))  # [B, Q, D], [B, G·T, D]
+        of_queries = transformer.attention(q, k, v, None, self.nheads, self.dropout)
         # Each group is a row of its own in the batch: so the groups cannot see each other
-        q = q[:, first:].reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
-        k, v = (self.beside(y, first, groups) for y in (k, v))  # [B·G, Q + T, D]
+        q_dn = q_dn.reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
+        k_dn, v_dn = self.beside(k, k_dn, groups), self.beside(v, v_dn, groups)  # [B·G, Q + T, D]
         hidden = jt.array(noisy.hidden(first))  # [B·G, Q + T]
-        of_copies = transformer.attention(q, k, v, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
+        of_copies = transformer.attention(q_dn, k_dn, v_dn, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
         return self.out_proj(jt.concat([of_queries, of_copies], dim=1))
 
-    def beside(self, x, first: int, groups: int):
-        """The queries beside each group of copies: [B, Q + G·T, D] → [B·G, Q + T, D]"""
-        b, d = x.shape[0], x.shape[2]
-        queries = x[:, :first].unsqueeze(1).broadcast((b, groups, first, d))  # [B, G, Q, D]
-        return jt.concat([queries, x[:, first:].reshape(b, groups, -1, d)], dim=2).flatten(0, 1)
+    def beside(self, queries, copies, groups: int):
+        """The queries beside each group of copies: [B, Q, D] and [B, G·T, D] → [B·G, Q + T, D]"""
+        b, first, d = queries.shape
+        queries = queries.unsqueeze(1).broadcast((b, groups, first, d))  # [B, G, Q, D]
+        return jt.concat([queries, copies.reshape(b, groups, -1, d)], dim=2).flatten(0, 1)
 
 
 class ConditionalAttention(nn.Module):
@@ -157,9 +158,9 @@ class BoxDecoder(nn.Module):
         half, hs, found = x.shape[2] // 2, [], []
         for number, layer in enumerate(self.layers):
             boxes = logits.sigmoid()
-            cx, cy, w, h = (sine(boxes[:, :, i], half) for i in range(4))  # [B, K, D / 2] each
-            query_pos = self.box_position(jt.concat([cy, cx, h, w], dim=2))  # [B, K, D]
-            place = jt.concat([cy, cx], dim=2)  # [B, K, D], rows first as the picture's positions
+            sines = sine(boxes[:, :, [1, 0, 3, 2]], half)  # [B, K, 4, D / 2] of cy, cx, h, w
+            query_pos = self.box_position(sines.flatten(2))  # [B, K, D]
+            place = sines[:, :, :2].flatten(2)  # [B, K, D], rows first as the picture's positions
             if number and self.scaled:
                 place = place * self.query_scale(hs[-1])
             x = layer(x, query_pos, place, scene, boxes, noisy)

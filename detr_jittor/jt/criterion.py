@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detr_jittor.config.options import LossConfig
+from detr_jittor.jt.layers import split
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.matching import flat_indices, match
@@ -23,20 +24,23 @@ nn = jt.nn
 
 def cxcywh_to_xyxy(boxes):
     """[..., 4] → [..., 4]"""
-    centre, size = boxes[..., :2], boxes[..., 2:]
+    centre, size = split(boxes, -1, 2)
     return jt.concat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
 
 
 def generalized_iou(a, b):
     """[..., 4] and [..., 4] (x1, y1, x2, y2), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
-    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
-    inner = jt.maximum(jt.minimum(a[..., 2:], b[..., 2:]) - jt.maximum(a[..., :2], b[..., :2]), 0)
-    outer = jt.maximum(a[..., 2:], b[..., 2:]) - jt.minimum(a[..., :2], b[..., :2])
-    intersection = inner[..., 0] * inner[..., 1]
-    enclosing = outer[..., 0] * outer[..., 1]
-    union = area_a + area_b - intersection
+    (low_a, high_a), (low_b, high_b) = split(a, -1, 2), split(b, -1, 2)
+    intersection = area(jt.maximum(jt.minimum(high_a, high_b) - jt.maximum(low_a, low_b), 0))
+    enclosing = area(jt.maximum(high_a, high_b) - jt.minimum(low_a, low_b))
+    union = area(high_a - low_a) + area(high_b - low_b) - intersection
     return intersection / union - (enclosing - union) / enclosing
+
+
+def area(sides):
+    """[..., 2] → [...]"""
+    width, height = split(sides, -1, 1)
+    return (width * height).squeeze(-1)
 
 
 class Criterion:

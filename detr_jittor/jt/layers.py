@@ -88,6 +88,24 @@ def mean(x):
     return x.mean(3, keepdims=True).mean(2, keepdims=True)
 
 
+class Split(jt.Function):
+    def execute(self, x, axis, first):
+        before = (slice(None),) * axis
+        self.axis, parts = axis, (x[(*before, slice(first))], x[(*before, slice(first, None))])
+        self.shapes = [part.shape for part in parts]
+        return parts
+
+    def grad(self, *gradients):
+        parts = [jt.zeros(shape) if g is None else g for g, shape in zip(gradients, self.shapes)]
+        return jt.concat(parts, dim=self.axis), None, None
+
+
+def split(x, axis: int, first: int):
+    """The first entries of an axis, and the rest. The gradient is that of both at once; Jittor's own of a slice writes
+    zeros as large as x, a part of x into them, and adds that up for each slice."""
+    return Split.apply(x, axis % x.ndim, first)
+
+
 def pick(x, axis: int, places: np.ndarray):
     """The slices of `x` at these places of an axis, as NumPy's take."""
     shape, indices = list(x.shape), [f"i{i}" for i in range(x.ndim)]

@@ -27,12 +27,12 @@ class BoxCriterion(Criterion):
 
         Args: logits [L, B, Q + N, C], boxes [L, B, Q + N, 4].
         """
-        queries = logits.shape[2] - (0 if noisy is None else noisy.labels.shape[1])
-        names, values, indices = super().__call__(logits[:, :, :queries], boxes[:, :, :queries], targets, indices,
-                                                  masks_of, rest, processes)
         if noisy is None:
-            return names, values, indices
-        losses = self.loss_copies(logits[:, :, queries:], boxes[:, :, queries:], targets, noisy, rest, processes)
+            return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+        copies = noisy.labels.shape[1]
+        (logits, logits_dn), (boxes, boxes_dn) = (x.split([x.shape[2] - copies, copies], 2) for x in (logits, boxes))
+        names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+        losses = self.loss_copies(logits_dn, boxes_dn, targets, noisy, rest, processes)
         layers = len(logits)
         names = names + [name if i == layers - 1 else f"{name}_{i}" for name in losses for i in range(layers)]
         return names, torch.cat([values, *losses.values()]), indices

@@ -40,19 +40,20 @@ class QueryAttention(MultiheadAttention):
             return self.out_proj(transformer.attention(q, k, v, None, self.nheads, self.dropout))
         b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]
         first = x.shape[1] - copies  # Q
-        of_queries = transformer.attention(q[:, :first], k[:, :first], v[:, :first], None, self.nheads, self.dropout)
+        (q, q_dn), (k, k_dn), (v, v_dn) = (y.split([first, copies], 1) for y in (q, k, v))  # [B, Q, D], [B, G·T, D]
+        of_queries = transformer.attention(q, k, v, None, self.nheads, self.dropout)
         # Each group is a row of its own in the batch: so the groups cannot see each other
-        q = q[:, first:].reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
-        k, v = (self.beside(y, first, groups) for y in (k, v))  # [B·G, Q + T, D]
+        q_dn = q_dn.reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
+        k_dn, v_dn = self.beside(k, k_dn, groups), self.beside(v, v_dn, groups)  # [B·G, Q + T, D]
         hidden = torch.as_tensor(noisy.hidden(first), device=x.device)  # [B·G, Q + T]
-        of_copies = transformer.attention(q, k, v, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
+        of_copies = transformer.attention(q_dn, k_dn, v_dn, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
         return self.out_proj(torch.cat([of_queries, of_copies], 1))
 
-    def beside(self, x, first: int, groups: int):
-        """The queries beside each group of copies: [B, Q + G·T, D] → [B·G, Q + T, D]"""
-        b, d = x.shape[0], x.shape[2]
-        queries = x[:, None, :first].expand(-1, groups, -1, -1)  # [B, G, Q, D]
-        return torch.cat([queries, x[:, first:].reshape(b, groups, -1, d)], 2).flatten(0, 1)
+    def beside(self, queries, copies, groups: int):
+        """The queries beside each group of copies: [B, Q, D] and [B, G·T, D] → [B·G, Q + T, D]"""
+        b, _, d = queries.shape
+        queries = queries[:, None].expand(-1, groups, -1, -1)  # [B, G, Q, D]
+        return torch.cat([queries, copies.reshape(b, groups, -1, d)], 2).flatten(0, 1)
 
 
 class ConditionalAttention(nn.Module):
@@ -159,9 +160,9 @@ class BoxDecoder(nn.Module):
         half, hs, found = x.shape[2] // 2, [], []
         for number, layer in enumerate(self.layers):
             boxes = logits.sigmoid()
-            cx, cy, w, h = (sine(side, half) for side in boxes.unbind(2))  # [B, K, D / 2] each
-            query_pos = self.box_position(torch.cat([cy, cx, h, w], 2))  # [B, K, D]
-            place = torch.cat([cy, cx], 2)  # [B, K, D], rows first as the picture's positions
+            sines = sine(boxes[:, :, [1, 0, 3, 2]], half)  # [B, K, 4, D / 2] of cy, cx, h, w
+            query_pos = self.box_position(sines.flatten(2))  # [B, K, D]
+            place = sines[:, :, :2].flatten(2)  # [B, K, D], rows first as the picture's positions
             if number and self.scaled:
                 place = place * self.query_scale(hs[-1])
             x = layer(x, query_pos, place, scene, boxes, noisy)
