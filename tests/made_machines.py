@@ -14,12 +14,21 @@ def script(path: Path, line: str) -> str:
 
 def driver(bin_: Path, name: str = "NVIDIA H200", version: str = "580.65.06", cuda: str = "13.0",
            capability: str = "9.0") -> None:
-    """An nvidia-smi in the folder `bin_`."""
-    script(bin_ / "nvidia-smi", f"""case "$1" in
+    """An nvidia-smi in the folder `bin_`. Without a capability, one older than that question. What it is asked goes
+    into `bin_`/asked, a line each."""
+    query = f"echo '{name}, {version}, {capability}'" if capability else "exit 2"
+    script(bin_ / "nvidia-smi", f"""echo "$1" >> {bin_}/asked
+case "$1" in
 -L) echo 'GPU 0: {name} (UUID: GPU-1234)' ;;
---query*) echo {capability} ;;
+--query-gpu=name,driver_version,compute_cap) {query} ;;
+--query*) exit 2 ;;
 *) echo '{TABLE.format(driver=version, cuda=cuda)}' ;;
 esac""")
+
+
+def asked(bin_: Path) -> list[str]:
+    """The options of each question that the driver was asked."""
+    return (bin_ / "asked").read_text().splitlines()
 
 
 def nvcc(path: Path, version: str) -> str:

@@ -36,8 +36,8 @@ class Group:
             environment: dict[str, str | None] | None = None) -> None:
         """Start one. Args: model: of an engine, the exported model, or why there is none."""
         rival = RIVALS[key]
-        if reason := rival.absent() or (model if isinstance(model, str) else ""):
-            self.fail(key, reason)
+        if isinstance(model, str):
+            self.fail(key, model)
         elif rival.is_twin:
             self.start(key, TwinTask, rival, config, num_classes, environment=environment)
         else:

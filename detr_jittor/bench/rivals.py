@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from detr_jittor.config.options import FRAMEWORKS, OPTIONS, Config
+from detr_jittor.config.options import FRAMEWORKS, Config
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,6 @@ class Rival:
     @property
     def is_twin(self) -> bool:
         return self.framework in FRAMEWORKS
-
-    def absent(self) -> str:
-        """Why this version cannot run it, "" if it can."""
-        missing = [f"--{name}" for name, _ in self.config if name not in OPTIONS]
-        return f"the twin has no {' '.join(missing)} yet" if missing else ""
 
     def settings(self, config: Config) -> Config:
         return config.replace(framework=self.framework, dropout_masks="native", **dict(self.config))

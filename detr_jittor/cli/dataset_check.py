@@ -13,6 +13,7 @@ from detr_jittor.data.coco import CocoIndex
 from detr_jittor.data.decode import orientation_told, unused
 from detr_jittor.data.faults import DatasetError
 from detr_jittor.data.findings import Finding, findings
+from detr_jittor.data.same_pictures import Grids, grid_of_picture
 from detr_jittor.data.splits import alike, each_split
 from detr_jittor.engine.dataset import found_line
 from detr_jittor.errors import DetrError, visible
@@ -97,21 +98,28 @@ def checked(args: argparse.Namespace) -> Report:
             report.splits["val"] = alike(report.splits["train"], report.splits["val"])
         except DetrError as error:
             report.errors.append(error)
+    grids: Grids = {}
     for split, index in report.splits.items() if args.pictures else ():
-        report.notes[split] = check_pictures(index, report.damaged)
-    report.findings = findings(report.splits, args.min_size, args.max_size, args.num_queries, not args.quick)
+        report.notes[split] = check_pictures(split, index, report.damaged, grids)
+    report.findings = findings(report.splits, args.min_size, args.max_size, args.num_queries, not args.quick, grids)
     return report
 
 
-def check_pictures(index: CocoIndex, damaged: list[str]) -> list[str]:
-    """Decode every picture, note those that cannot be used, and count those of which a part is not."""
+def check_pictures(split: str, index: CocoIndex, damaged: list[str], grids: Grids) -> list[str]:
+    """Decode every picture, note those that cannot be used, and count those of which a part is not.
+
+    Args: damaged, grids: to which is added what is noted, and by what pictures that are saved anew are found.
+    """
     from detr_jittor.data.batch import read_sample
 
     remarks, before = Counter(), len(damaged)
     for place, image in enumerate(index.images):
         try:
-            read_sample(image, index.annotations(place))
-            remarks.update(unused(image.path) + orientation_told(image.path, (image.height, image.width)))
+            picture = read_sample(image, index.annotations(place)).image
+            turned = orientation_told(image.path, (image.height, image.width))
+            remarks.update(unused(image.path) + turned)
+            if not turned:  # else it may not be upright here
+                grids[split, place] = grid_of_picture(picture)
         except DetrError as error:
             damaged.append(str(error))
     bad = len(damaged) - before

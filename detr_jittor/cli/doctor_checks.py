@@ -142,7 +142,7 @@ def one_dnn(subject: str) -> Iterator[Finding]:
 
 def gpu(subject: str) -> Iterator[Finding]:
     """The card and its driver, each CUDA with its cuDNN, and which of them Jittor will be shown, and why."""
-    cuda = find_cuda(machine.choose_home()[0])
+    cuda = find_cuda(machine.choose_home()[0], every=True)
     card, chosen = cuda.gpu, cuda.chosen
     known = f"{card.name} (driver {card.driver or 'unknown'}, CUDA up to {card.cuda or 'unknown'})"
     if not card.name and has_card() and "CUDA_VISIBLE_DEVICES" not in os.environ:

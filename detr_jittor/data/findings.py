@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from detr_jittor.data.coco import CocoIndex
-from detr_jittor.data.same_pictures import same_files, saved_anew
+from detr_jittor.data.same_pictures import Grids, same_files, saved_anew
 from detr_jittor.data.transforms import size_for
 
 FEW_TRAIN, FEW_VAL = 20, 3  # objects of a class below which little is learned, or its AP says little
@@ -37,18 +37,19 @@ class Finding:
 
 
 def findings(splits: dict[str, CocoIndex], min_size: int, max_size: int, queries: int,
-             decode: bool = True) -> list[Finding]:
+             decode: bool = True, grids: Grids | None = None) -> list[Finding]:
     """Everything about all splits.
 
     Args:
         min_size, max_size: to which pictures are scaled.
         queries: of the model.
         decode: look too for pictures that were saved anew, for which each is decoded: some milliseconds a picture.
+        grids: of those that have been decoded already.
     """
     found = [finding for split, index in splits.items() for finding in (
         *few_objects(split, index), *odd_sizes(split, index, min_size, max_size), *doubled(split, index),
         *crowded(split, index, queries))]
-    return found + list(same_pictures(splits, decode))
+    return found + list(same_pictures(splits, decode, grids or {}))
 
 
 def few_objects(split: str, index: CocoIndex) -> Iterator[Finding]:
@@ -135,11 +136,11 @@ def crowded(split: str, index: CocoIndex, queries: int) -> Iterator[Finding]:
                       [name_of(index, int(place)) for place in places[:SHOWN]])
 
 
-def same_pictures(splits: dict[str, CocoIndex], decode: bool) -> Iterator[Finding]:
+def same_pictures(splits: dict[str, CocoIndex], decode: bool, grids: Grids) -> Iterator[Finding]:
     """Pictures that are there again, in another split or in the same: as the same file, and saved anew."""
     files = same_files(splits)
     for twice, kind, how in (([[places] for places in files], "", "as the same file"),
-                             (saved_anew(splits, files) if decode else [], " saved anew",
+                             (saved_anew(splits, files, grids) if decode else [], " saved anew",
                               "saved anew (format, quality or size)")):
         across = [group for group in twice if len({split for places in group for split, _ in places}) > 1]
         for name, groups, where, what in (

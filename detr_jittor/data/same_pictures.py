@@ -34,6 +34,7 @@ AROUND = 5  # places across: the surroundings from which it stands out
 DETAIL = 2.0  # levels: a picture from whose places less stands out on average is too uniform to be told from others
 
 Place = tuple[str, int]  # split, place in its index
+Grids = dict[Place, np.ndarray | None]  # what `grid_of` gives of each
 
 
 def same_files(splits: dict[str, CocoIndex]) -> list[list[Place]]:
@@ -60,27 +61,28 @@ def identity(path: str) -> str:
         return path
 
 
-def saved_anew(splits: dict[str, CocoIndex], files: list[list[Place]]) -> list[list[list[Place]]]:
+def saved_anew(splits: dict[str, CocoIndex], files: list[list[Place]], grids: Grids) -> list[list[list[Place]]]:
     """The pictures that are there again in another file: the files of each, and where each file is.
 
     Args:
         files: what `same_files` gives; of each of these groups one file is decoded.
+        grids: of those that have been decoded already.
     """
     first_of = {place: places[0] for places in files for place in places}
     members: dict[Place, list[Place]] = {}  # those of one file
     for split, index in splits.items():
         for place in range(len(index)):
             members.setdefault(first_of.get((split, place), (split, place)), []).append((split, place))
-    kept, grids = [], []
-    for place, grid in zip(members, all_grids([splits[split].images[place].path for split, place in members])):
-        if grid is not None:
-            kept.append(place)
-            grids.append(grid)
-    return [[members[kept[k]] for k in group] for group in groups(grids)]
+    missing = [(split, place) for split, place in members if (split, place) not in grids]
+    grids = grids | dict(zip(missing, all_grids([splits[split].images[place].path for split, place in missing])))
+    kept = [place for place in members if grids[place] is not None]
+    return [[members[kept[k]] for k in group] for group in groups([grids[place] for place in kept])]
 
 
 def all_grids(paths: list[str]) -> Iterator[np.ndarray | None]:
     """`grid_of` each, several at once: decoders leave other threads free to run."""
+    if not paths:
+        return
     with closing(Progress("pictures compared", len(paths))) as progress, ThreadPoolExecutor(threads.count()) as pool:
         for grid in pool.map(grid_of, paths):
             progress.update({})
@@ -95,7 +97,12 @@ def grid_of(path: str) -> np.ndarray | None:
             pixels = pixels_of(image)
     except Exception:  # whoever reads the picture says what is wrong with it
         return None
-    grid = np.asarray(Image.fromarray(pixels).resize((GRID, GRID), Image.Resampling.BILINEAR))
+    return grid_of_picture(Image.fromarray(pixels))
+
+
+def grid_of_picture(picture: Image.Image) -> np.ndarray | None:
+    """The same of a picture that is decoded and upright already."""
+    grid = np.asarray(picture.resize((GRID, GRID), Image.Resampling.BILINEAR))
     return grid if np.abs(details(grid)).mean() >= DETAIL else None
 
 

@@ -198,7 +198,7 @@ MIXED = Toolkit("/d/nvcc", "13.0", "9.28.1", parts=toolkit.Parts("/d/nvcc", (), 
 ])
 def test_gpu(home, monkeypatch, card, toolkits, chosen, lines):
     monkeypatch.setattr(doctor, "has_card", lambda: False)
-    monkeypatch.setattr(doctor, "find_cuda", lambda home: Cuda(card, toolkits, chosen, "the reason"))
+    monkeypatch.setattr(doctor, "find_cuda", lambda home, every: Cuda(card, toolkits, chosen, "the reason"))
     found = findings(doctor.gpu)
     assert len(found) == len(lines)
     for finding, line in zip(found, lines, strict=True):
@@ -213,7 +213,7 @@ def test_a_card_without_a_driver(home, monkeypatch, hidden, status):
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     monkeypatch.setattr(doctor, "has_card", lambda: True)
-    monkeypatch.setattr(doctor, "find_cuda", lambda home: Cuda(NONE, [], problem="no driver"))
+    monkeypatch.setattr(doctor, "find_cuda", lambda home, every: Cuda(NONE, [], problem="no driver"))
     finding = only(doctor.gpu)
     assert finding.status == status and ("driver does not answer" in finding.found) == (status == "warning")
 

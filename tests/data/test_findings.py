@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from detr_jittor.__main__ import main
+from detr_jittor.data import same_pictures
 
 SIDE = 100
 
@@ -114,6 +115,19 @@ def test_a_file_that_is_twice_and_once_saved_anew(made, capsys):
         "pictures in both splits": ["train/train3.png = val/val2.png"],
         "pictures saved anew in both splits": ["train/train3.png = val/val2.png ≈ val/val5.png"]}
     assert findings(made, capsys, "--quick")[0].keys() == {"pictures in both splits"}
+
+
+def test_a_picture_that_was_checked_is_not_decoded_again(made, capsys, monkeypatch):
+    """And what is found is the same. One that cannot be used is compared all the same."""
+    for number, name in ((3, "val2.png"), (5, "val4.png")):
+        Image.open(made.root / "train2017" / f"train{number}.png").save(made.root / "val2017" / name, "JPEG")
+    anew(made, "val", "val5.png")  # of another size than its annotations say
+    quickly, _ = findings(made, capsys)
+    assert quickly["pictures saved anew in both splits"]["count"] == 2
+    again, real = [], same_pictures.grid_of
+    monkeypatch.setattr(same_pictures, "grid_of", lambda path: again.append(path) or real(path))
+    assert findings(made, capsys, "--pictures")[0] == quickly
+    assert [path.rpartition("/")[2] for path in again] == ["val5.png"]
 
 
 def test_queries_and_sizes_are_those_that_are_given(made, capsys):

@@ -48,6 +48,7 @@ LARGEST = ("/gen/pyjt_jit_op_maker.cc", "/gen/pyjt_jit_flags.cc", "/src/op_compi
 
 def install(utils) -> None:
     """Have `utils`, the module jittor_utils, compile the core so; a compiler other than GCC is left alone."""
+    load_once(utils)
     if utils.cc_type != "g++" or "cc_flags" in os.environ:
         return
     original, memory = utils.run_cmds, utils.get_total_mem
@@ -64,6 +65,46 @@ def install(utils) -> None:
     utils.run_cmds = run
     # Jittor starts a compiler for each 3 GB of memory; more of them than processors only take turns
     utils.get_total_mem = lambda: min(memory(), 3 * 2**30 * len(os.sched_getaffinity(0)))
+
+
+def load_once(utils) -> None:
+    """Have the very first process load jit_utils_core once.
+
+    That library of Jittor's runs the compiler and notes with which command it did so. In an empty cache it is compiled
+    without it, loaded, and compiled again by itself, only for that note. The second file has the same name and is
+    another one, so the core would be linked with it and load it beside the first: two copies of the same variables. And
+    where one library may use another's variables, as under a preloaded one that takes RTLD_DEEPBIND away, both copies
+    destroy the same ones, and the process ends with a double free.
+    """
+    load = utils.try_import_jit_utils_core
+
+    def load_and_keep(*args, **options):
+        load(*args, **options)
+        library = getattr(utils.cc, "__file__", "")
+        if not library or Path(f"{library}.key").exists() or not keep(library):
+            return
+        compile_with_note = utils.cc.cache_compile
+
+        def compile_once(*command):
+            utils.cc.cache_compile = compile_with_note
+            try:
+                return compile_with_note(*command)
+            finally:
+                os.replace(f"{library}.loaded", library)
+
+        utils.cc.cache_compile = compile_once
+
+    utils.try_import_jit_utils_core = load_and_keep
+
+
+def keep(library: str) -> bool:
+    """Give a file a second name, by which it can take its place again. Returns whether the disk can do so."""
+    try:
+        Path(f"{library}.loaded").unlink(missing_ok=True)
+        os.link(library, f"{library}.loaded")
+    except OSError:
+        return False
+    return True
 
 
 def made_here(cache: Path) -> bool:

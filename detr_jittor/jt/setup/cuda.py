@@ -40,25 +40,35 @@ class Cuda:
     """What there is for the GPU. `chosen` is for Jittor to take; None, to run on the CPU because of `problem`."""
 
     gpu: Gpu
-    toolkits: list[Toolkit]
+    toolkits: list[Toolkit]  # that were looked at
     chosen: Toolkit | None = None
     problem: str = ""
 
 
-def find_cuda(home: Path) -> Cuda:
-    """Look for a CUDA that Jittor can use, and take the first; `home` is Jittor's home, where its own CUDA installer
-    puts one."""
-    gpu = find_gpu()
-    toolkits = [inspect(nvcc) for nvcc in find_nvcc(home)]
+def find_cuda(home: Path, every: bool = False) -> Cuda:
+    """Look for a CUDA that Jittor can use, and take the first.
+
+    Args:
+        home: Jittor's home, where its own CUDA installer puts one.
+        every: look at the others too, for whoever is to tell of them; each nvcc is asked for its version, which takes
+            10 ms. Otherwise none is looked at after the first that serves, nor where there is no GPU.
+    """
+    gpu, toolkits, chosen = find_gpu(), [], None
+    for nvcc in find_nvcc(home) if gpu.name or every else ():
+        found = inspect(nvcc)
+        if gpu.name and not found.problem:
+            found = replace(found, problem=unfit(gpu, found.version))
+        toolkits.append(found)
+        if gpu.name and not found.problem:
+            chosen = chosen or found
+            if not every:
+                break
     if not gpu.name:
         return Cuda(gpu, toolkits, problem="no GPU, or no NVIDIA driver for it")
-    toolkits = [t if t.problem else replace(t, problem=unfit(gpu, t.version)) for t in toolkits]
     if "nvcc_path" in os.environ:  # Jittor obeys it
         return Cuda(gpu, toolkits, problem=f"nvcc_path={os.environ['nvcc_path']} is set")
-    good = [t for t in toolkits if not t.problem]
-    if good:
-        return Cuda(gpu, toolkits, good[0])
-    return Cuda(gpu, toolkits, problem="; ".join(t.problem for t in toolkits) or "nvcc not found")
+    problem = "" if chosen else "; ".join(t.problem for t in toolkits) or "nvcc not found"
+    return Cuda(gpu, toolkits, chosen, problem)
 
 
 def find_nvcc(home: Path) -> list[str]:

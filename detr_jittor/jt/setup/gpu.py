@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 PCI = Path("/sys/bus/pci/devices")
 # The first cards that a CUDA compiles for. https://docs.nvidia.com/cuda/cuda-toolkit-release-notes: 13 left Volta
 FIRST_CARDS = {13: "7.5"}
+# The newest CUDA that can be used here, and the first driver that knows it.
+# https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
+NEWEST_CUDA, NEWEST_DRIVER = "13", 580
 
 
 @dataclass(frozen=True)
@@ -17,22 +21,27 @@ class Gpu:
 
     name: str = ""
     driver: str = ""  # its version
-    cuda: str = ""  # the newest CUDA that the driver knows
+    cuda: str = ""  # the newest CUDA that the driver knows, as far as it matters here
     capability: str = ""  # which generation the card is of, as CUDA counts them
 
 
 def find_gpu() -> Gpu:
-    """Ask the driver. What an old one does not tell stays empty."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    """Ask the driver: once, unless it is an old one, which may know another CUDA than its number says and may leave out
+    something. What it does not tell stays empty."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not shutil.which("nvidia-smi"):
         return Gpu()
-    name = re.search(r"^GPU \d+: ([^(\n]+)", output_of("nvidia-smi", "-L"), re.MULTILINE)
+    answer = output_of("nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
+    known = re.match(r"(.+), (\d[\d.]*), (\d+\.\d+)?", answer)
+    if known and major(known[2]) >= NEWEST_DRIVER:
+        return Gpu(known[1], known[2], NEWEST_CUDA, known[3] or "")
+    name = known or re.search(r"^GPU \d+: ([^(\n]+)", output_of("nvidia-smi", "-L"), re.MULTILINE)
     if not name:
         return Gpu()
+    # only the table tells which CUDA that is; NVIDIA's package for forward compatibility makes it a newer one
     table = output_of("nvidia-smi")
     driver, cuda = (re.search(pattern, table) for pattern in (r"Driver Version: *([\d.]+)",
                                                               r"CUDA(?: UMD)? Version: *(\d+\.\d+)"))
-    capability = re.match(r"\d+\.\d+", output_of("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"))
-    return Gpu(name[1].strip(), *(match[match.re.groups] if match else "" for match in (driver, cuda, capability)))
+    return Gpu(name[1].strip(), *(match[1] if match else "" for match in (driver, cuda)), (known and known[3]) or "")
 
 
 def unfit(gpu: Gpu, cuda: str) -> str:

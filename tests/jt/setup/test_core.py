@@ -24,7 +24,8 @@ def utils(tmp_path):
     def run(commands, cache_path, jittor_path, msg="run_cmds"):
         ran.append((msg, [*commands], sorted(p.name for p in Path(cache_path).glob("core_headers_*"))))
 
-    return SimpleNamespace(cc_type="g++", run_cmds=run, get_total_mem=lambda: 2**40, ran=ran)
+    return SimpleNamespace(cc_type="g++", run_cmds=run, get_total_mem=lambda: 2**40, ran=ran, cc=None,
+                           try_import_jit_utils_core=lambda silent=None: None)
 
 
 def compile_core(utils, cache: Path, msg: str = "Compiling jittor_core") -> list[str]:
@@ -99,3 +100,49 @@ def test_no_more_compilers_than_processors(utils, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
     core.install(utils)
     assert utils.get_total_mem() // 2**30 // 3 == 2
+
+
+@pytest.fixture
+def library(utils, tmp_path):
+    """jit_utils_core as an empty cache has it: compiled, not yet loaded, without a note of its command."""
+    file = tmp_path / "jit_utils_core.so"
+    file.write_text("compiled")
+
+    def compile_again(command, *_):
+        file.unlink()  # as the linker does
+        file.write_text(f"compiled by {command}")
+        Path(f"{file}.key").write_text(command)
+        return True
+
+    def load(silent=None):
+        utils.cc = utils.cc or SimpleNamespace(__file__=str(file), cache_compile=compile_again)
+
+    utils.try_import_jit_utils_core = load
+    return file
+
+
+def test_the_library_that_is_loaded_stays_and_has_its_note(utils, library):
+    """Or the core would load another one of the same name beside it."""
+    core.install(utils)
+    utils.try_import_jit_utils_core()
+    loaded = library.stat().st_ino
+    assert utils.cc.cache_compile("g++ …", "/c", "/j") is True
+    assert (library.stat().st_ino, library.read_text()) == (loaded, "compiled")
+    assert Path(f"{library}.key").read_text() == "g++ …"
+    assert sorted(p.name for p in library.parent.iterdir()) == ["jit_utils_core.so", "jit_utils_core.so.key"]
+    utils.cc.cache_compile("g++ -another", "/c", "/j")
+    assert library.read_text() == "compiled by g++ -another", "what is compiled after a change is a new one"
+
+
+def test_what_has_its_note_is_left_alone(utils, library, monkeypatch):
+    Path(f"{library}.key").write_text("g++ …")
+    core.install(utils)
+    utils.try_import_jit_utils_core(True)
+    assert utils.cc.cache_compile.__name__ == "compile_again" and not Path(f"{library}.loaded").exists()
+
+
+def test_a_disk_without_second_names(utils, library, monkeypatch):
+    monkeypatch.setattr(core.os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("not here")))
+    core.install(utils)
+    utils.try_import_jit_utils_core()
+    assert utils.cc.cache_compile("g++ …", "/c", "/j") is True and library.read_text() == "compiled by g++ …"

@@ -8,7 +8,7 @@ import pytest
 
 from detr_jittor.jt.setup import cuda, gpu, toolkit
 
-H200 = gpu.Gpu("NVIDIA H200", "580.65.06", "13.0", "9.0")
+H200 = gpu.Gpu("NVIDIA H200", "580.65.06", "13", "9.0")
 
 
 @pytest.fixture
@@ -33,6 +33,32 @@ def test_nothing(bare):
 
 def test_a_card_and_no_cuda(bare):
     assert cuda.find_cuda(bare) == cuda.Cuda(H200, [], problem="nvcc not found")
+    assert len(made.asked(bare / "bin")) == 1
+
+
+@pytest.mark.parametrize("version, cuda_, capability, told, questions", [
+    ("590.44.01", "13.1", "12.0", ("590.44.01", "13", "12.0"), 1),
+    ("590.44.01", "13.1", "[N/A]", ("590.44.01", "13", ""), 1),
+    ("570.86", "12.8", "9.0", ("570.86", "12.8", "9.0"), 2),
+    ("570.86", "13.0", "9.0", ("570.86", "13.0", "9.0"), 2),  # with NVIDIA's package for forward compatibility
+    ("470.182.03", "11.4", "", ("470.182.03", "11.4", ""), 3),
+    ("580.95.05", "13.0", "", ("580.95.05", "13.0", ""), 3),  # with an nvidia-smi older than the driver
+])
+def test_what_the_driver_tells(bare, version, cuda_, capability, told, questions):
+    made.driver(bare / "bin", "NVIDIA L4, 24 GB", version, cuda_, capability)
+    assert gpu.find_gpu() == gpu.Gpu("NVIDIA L4, 24 GB", *told)
+    assert len(made.asked(bare / "bin")) == questions
+
+
+def test_nothing_is_started_without_a_driver(bare, monkeypatch):
+    """Not even an nvcc, of which nothing would be made: Jittor starts often, and on most machines there is no card."""
+    made.wheels(bare / "site")
+    (bare / "bin" / "nvidia-smi").unlink()
+    monkeypatch.setattr(cuda.shutil, "which", lambda name: None)
+    with monkeypatch.context() as m:
+        m.setattr(gpu.subprocess, "run", lambda *command, **_: pytest.fail(f"{command} was started"))
+        assert cuda.find_cuda(bare) == cuda.Cuda(gpu.Gpu(), [], problem="no GPU, or no NVIDIA driver for it")
+    assert [t.version for t in cuda.find_cuda(bare, every=True).toolkits] == ["13.5"], "whoever tells of them asks"
 
 
 def test_cuda_12_with_cudnn_8_is_taken_as_it_is(bare, monkeypatch):
@@ -73,8 +99,9 @@ def test_the_machines_compiler_with_pytorchs_wheels(bare, monkeypatch):
 def test_the_wheels_come_before_the_machines(bare, monkeypatch):
     root = made.wheels(bare / "site")
     monkeypatch.setattr(cuda, "USUAL_PLACES", (made.toolkit(bare / "cuda-12.2"),))
-    found = cuda.find_cuda(bare)
+    found = cuda.find_cuda(bare, every=True)
     assert [t.problem for t in found.toolkits] == ["", ""] and found.chosen.nvcc == str(root / "bin" / "nvcc")
+    assert cuda.find_cuda(bare) == cuda.Cuda(H200, found.toolkits[:1], found.chosen), "the other one is not asked"
 
 
 def test_jittors_own_cuda_comes_first(bare):
@@ -128,7 +155,8 @@ def test_a_good_one_but_the_user_chose_another(bare, monkeypatch):
 def test_nvcc_without_a_driver_is_not_used(bare, monkeypatch):
     monkeypatch.setattr(cuda, "USUAL_PLACES", (made.toolkit(bare / "cuda-12.2"),))
     (bare / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
-    found = cuda.find_cuda(bare)
+    assert cuda.find_cuda(bare).chosen is None
+    found = cuda.find_cuda(bare, every=True)
     assert found.chosen is None and len(found.toolkits) == 1
 
 

@@ -68,8 +68,9 @@ def operators(cache: str) -> set[str]:
 
 
 def test_core_and_operators(start, home):
-    # The process that compiles the core ends with a double free: why is not known, nor whether it is the card that is
-    # pretended. What counts is that the next one finds all of it whole.
+    # The process that compiles the core ended with a double free, as long as it loaded jit_utils_core twice and the
+    # pretended card had both share their variables (core.load_once). What counts is that the next one finds all of it
+    # whole.
     first = start("")
     second = start(OPERATORS)
     assert second.returncode == 0, first.stderr[-2000:] + second.stderr[-2000:]
