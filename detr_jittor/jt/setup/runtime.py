@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import core, headers, onednn, operators, patches, toolkit
+from detr_jittor.jt.setup import bindings, core, headers, onednn, operators, patches, toolkit
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 from detr_jittor.twin import processor, threads, waiting
 
@@ -78,7 +78,10 @@ def import_jittor(plan: Plan) -> ModuleType:
             import jittor_utils
 
             core.install(jittor_utils)
+            keep_bindings = bindings.install(jittor_utils)
             import jittor
+
+            keep_bindings()
     except SystemExit:  # after a change in its own files Jittor rebuilds itself and stops with status 0
         raise DetrError("Jittor was updated and has rebuilt itself.", "Run the same command again.") from None
     except DetrError:
