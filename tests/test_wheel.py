@@ -66,7 +66,7 @@ def test_the_wheel_holds_the_whole_program(wheel):
             if f.is_file() and "__pycache__" not in f.parts}
     with zipfile.ZipFile(wheel) as archive:
         assert here == {name for name in archive.namelist() if name.startswith("detr_jittor/")}
-    assert {Path(name).suffix for name in here} >= {".py", ".cc", ".h"}
+    assert {Path(name).suffix for name in here} >= {".py", ".cc", ".cu", ".h"}
 
 
 def test_extras_that_are_named_are_there(wheel):

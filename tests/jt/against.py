@@ -1,13 +1,13 @@
-"""Hold a fast kernel against its plain reference and against float64.
+"""Hold a fast kernel, and the one for a card on a processor, against their plain reference and against float64.
 
-Both implementations and torch get the same inputs and the same output gradient; values and all gradients are compared
-with torch in float64. The fast kernel may err as much as torch does in float32 on this input, times a margin.
+All implementations and torch get the same inputs and the same output gradient; values and all gradients are compared
+with torch in float64. A kernel may err as much as torch does in float32 on this input, times a margin.
 """
 
 import numpy as np
 import torch
 
-from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.kernels import cuda, fast, plain
 from detr_jittor.jt.setup.runtime import jt
 
 MARGIN = 4  # measured: 2.9 at most (the smallest shapes, where both errors are a few units in the last place)
@@ -35,21 +35,21 @@ def torch_results(function, arrays: dict, gradient: np.ndarray, fixed: tuple, dt
 
 
 def compare(function, reference, arrays: dict, fixed: tuple = (), blocked: tuple = (), cancels: tuple = ()) -> None:
-    """Fail unless values and gradients of the fast and the plain kernel agree with torch in float64.
+    """Fail unless values and gradients of all three kernels agree with torch in float64.
 
     Args:
         function: (kernels, **Vars) → Var; reference: (**tensors) → tensor.
         arrays: inputs by name; None is passed on.
         fixed: the float inputs without a gradient.
         blocked: the inputs that enter a region of convolutions; the result leaves it.
-        cancels: the inputs whose gradient is zero because numbers near 1 cancel. The fast kernel has to give zero. The
+        cancels: the inputs whose gradient is zero because numbers near 1 cancel. Our kernels have to give zero. The
             plain one divides as g++ does it on AVX2 with Jittor's flags, by an estimate and one step of Newton's.
     """
     shape = reference(**{n: None if a is None else torch.tensor(a) for n, a in arrays.items()}).shape
     gradient = np.random.default_rng(7).normal(size=tuple(shape)).astype(np.float32)
     truth = torch_results(reference, arrays, gradient, fixed, torch.float64)
     single = torch_results(reference, arrays, gradient, fixed, torch.float32)
-    for kernels in (fast, plain):
+    for kernels in (fast, cuda, plain):
         results = jittor_results(function, arrays, gradient, fixed, blocked, kernels)
         assert results.keys() == truth.keys()
         for name, value in results.items():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from against import compare
 
-from detr_jittor.jt.kernels import fast
+from detr_jittor.jt.kernels import cuda, fast
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.reference import sampling as oracle
 from detr_jittor.twin import seeding
@@ -70,11 +70,12 @@ def test_the_pytorch_twin_samples_as_the_oracle():
     assert np.allclose(weights.sum((3, 4)), 1)
 
 
-def test_boxes_that_are_not_finite_do_not_end_in_memory_of_others():
+@pytest.mark.parametrize("kernels", [fast, cuda])
+def test_boxes_that_are_not_finite_do_not_end_in_memory_of_others(kernels):
     arrays = arguments(1, 3, 2, 8, [(4, 4)])
     arrays["boxes"][0, 1] = np.nan
     inputs = [jt.array(a) for a in arrays.values()]
-    y = fast.sampled_attention(*inputs[:6], inputs[6:], 4, 2, 0.0, 0).numpy()
+    y = kernels.sampled_attention(*inputs[:6], inputs[6:], 4, 2, 0.0, 0).numpy()
     assert np.isfinite(y).all()  # nothing is sampled there; the boxes themselves tell of it
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from against import compare
 
-from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.kernels import cuda, fast, plain
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import seeding
 
@@ -181,13 +181,14 @@ def test_dropout(p):
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.1, 1e6])
-def test_adamw(clip):
+def test_adamw(clip, monkeypatch):
+    monkeypatch.setattr(cuda.elementwise, "AT_ONCE", 3)  # the last parameter alone
     shapes = [(300, 257), (5,), (1,), (40, 3, 3, 3)]
     start, lrs = [normal(*s) for s in shapes], [1e-3, 1e-3, 1e-2, 1e-4]
     theirs = [torch.tensor(a, requires_grad=True) for a in start]
     optimizer = torch.optim.AdamW([{"params": [t], "lr": lr} for t, lr in zip(theirs, lrs)], weight_decay=0.02)
     ours = {kernels: [[jt.array(a) for a in start], *([jt.zeros(s) for s in shapes] for _ in range(2))]
-            for kernels in (fast, plain)}
+            for kernels in (fast, cuda, plain)}
     for step in range(1, 6):
         gradients = [normal(*s, scale=0.1) for s in shapes]
         for t, g in zip(theirs, gradients):
@@ -202,7 +203,7 @@ def test_adamw(clip):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("kernels", [fast, plain])
+@pytest.mark.parametrize("kernels", [fast, cuda, plain])
 def test_adamw_leaves_everything_alone_if_a_gradient_is_not_finite(kernels, bad):
     start = normal(50)
     state = [jt.array(start)], [jt.zeros(50)], [jt.zeros(50)]

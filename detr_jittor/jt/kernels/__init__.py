@@ -4,13 +4,14 @@ Each twin has a choice of its own, and puts it in force before it computes.
 """
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.kernels import fast, plain
+from detr_jittor.jt.kernels import cuda, fast, plain
 from detr_jittor.jt.setup import runtime
 from detr_jittor.jt.setup.runtime import jt
 
 
 class Kernels:
-    """A choice: the fast ones where they can serve, unless only the plain ones are wanted. It is in force at once.
+    """A choice: those for the device in use where they can serve, unless only the plain ones are wanted. It is in force
+    at once.
 
     Attributes: words: which ones they are.
 
@@ -18,9 +19,11 @@ class Kernels:
     """
 
     def __init__(self, plain_only: bool = False, bfloat16: bool = False):
-        reason = "as asked" if plain_only else fast.unavailable()
-        self.module, self.bfloat16 = plain if reason else fast, bfloat16
-        self.words = f"plain Jittor operators ({reason})" if reason else "oneDNN" + ", bfloat16" * bfloat16
+        on_card = jt.flags.use_cuda and not plain_only
+        reason = "as asked" if plain_only else fast.unavailable()  # why they are not the fast ones
+        self.module, self.bfloat16 = cuda if on_card else plain if reason else fast, bfloat16
+        self.words = ("CUDA, not yet tried on a card" if on_card else
+                      f"plain Jittor operators ({reason})" if reason else "oneDNN" + ", bfloat16" * bfloat16)
         try:
             able = self.serve()  # which compiles them
         finally:
@@ -35,7 +38,7 @@ class Kernels:
             return True
         jt.sync_all()  # what another twin has asked for is computed as that one has chosen
         in_force = self
-        return self.module is plain or fast.multiply_bfloat16(self.bfloat16)
+        return self.module is not fast or fast.multiply_bfloat16(self.bfloat16)
 
 
 in_force: Kernels | None = None

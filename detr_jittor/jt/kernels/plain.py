@@ -135,6 +135,12 @@ def dropout(x, p: float, key: int):
     return x * keep_mask(key, p, x.shape) * (1 / (1 - p)) if p > 0 else x
 
 
+def by_head(x, nheads: int):
+    """[B, L, D] → [B, heads, L, D / heads]"""
+    b, length, d = x.shape
+    return x.reshape(b, length, nheads, d // nheads).transpose(0, 2, 1, 3)
+
+
 def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     """Scaled dot-product attention.
 
@@ -144,8 +150,7 @@ def attention(q, k, v, key_padding_mask, nheads: int, p: float, key: int):
     Returns: [B, Lq, E]; zero where every key is ignored.
     """
     b, lq, d = q.shape
-    # [B, heads, L, D / heads], values [B, heads, Lk, E / heads]
-    q, k, v = (x.reshape(b, x.shape[1], nheads, x.shape[2] // nheads).transpose(0, 2, 1, 3) for x in (q, k, v))
+    q, k, v = (by_head(x, nheads) for x in (q, k, v))
     scores = jt.matmul(q * (d // nheads) ** -0.5, k.transpose(0, 1, 3, 2))  # [B, heads, Lq, Lk]
     if key_padding_mask is not None:
         ignored = key_padding_mask.reshape(b, 1, 1, -1).broadcast(scores.shape)
@@ -203,14 +208,19 @@ def sampled_attention(content, place, rows, columns, boxes, extent, maps, bins: 
 
     Returns: [B, K, n, D] the mean of what was sampled by the weights of each head.
     """
-    half = place.shape[3] // 2
     tokens = jt.concat([samples(features, boxes, extent, bins, of_bin) for features in maps], dim=2)
+    scores = sampled_scores(content, place, rows, columns, tokens)
+    return jt.matmul(dropout(nn.softmax(scores, -1), p, key), tokens)
+
+
+def sampled_scores(content, place, rows, columns, tokens):
+    """The scores of the tokens [B, K, M·P·P, D] that were sampled from each query's box → [B, K, n, M·P·P]"""
+    half = place.shape[3] // 2
     of_rows = jt.matmul(place[..., :half], rows.transpose(0, 1, 3, 2))  # [B, K, n, P]
     of_columns = jt.matmul(place[..., half:], columns.transpose(0, 1, 3, 2))  # [B, K, n, P]
     where = (of_rows.unsqueeze(4) + of_columns.unsqueeze(3)).flatten(3)  # [B, K, n, P·P]
     scores = jt.matmul(content, tokens.transpose(0, 1, 3, 2))  # [B, K, n, M·P·P]
-    scores = scores + jt.concat([where] * len(maps), dim=3)
-    return jt.matmul(dropout(nn.softmax(scores, -1), p, key), tokens)
+    return scores + jt.concat([where] * (tokens.shape[2] // where.shape[3]), dim=3)
 
 
 def to_heads(x, weight, nheads: int):

@@ -41,6 +41,7 @@ def compiled(sources: list[str], flags: str):
     place = Path(jt.flags.cache_path, name)
     try:
         compiler.cache_path = str(place)
+        (place / "custom_ops").mkdir(parents=True, exist_ok=True)
         return compiler.compile_custom_ops(copied(sources, place), extra_flags=flags, gen_name_=name)
     finally:
         compiler.cache_path = cache
@@ -49,7 +50,7 @@ def compiled(sources: list[str], flags: str):
 def copied(sources: list[str], place: Path) -> list[str]:
     """The sources in `place`, from where they are compiled: an installation elsewhere with the same ones finds them
     compiled, and one of another version does not overwrite them."""
-    (place / "custom_ops").mkdir(parents=True, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     for source in sources:
         target = place / Path(source).name
         if not target.exists():

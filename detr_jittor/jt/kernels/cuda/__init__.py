@@ -1,0 +1,25 @@
+"""The kernels in CUDA (cu/), for NVIDIA's cards. What is missing here serves in plain operators, ../plain.py, which are
+also the reference; matrix products and convolutions are cuBLAS's and cuDNN's.
+
+No card was at hand: the sources were compiled, and run on a processor (tests/jt/emulation.h).
+"""
+
+from detr_jittor.jt.kernels.cuda.attention import attention, sampled_attention
+from detr_jittor.jt.kernels.cuda.elementwise import adamw_step, dropout, feed_forward
+from detr_jittor.jt.kernels.cuda.norm import conv_norm, layer_norm
+from detr_jittor.jt.kernels.plain import (
+    conv_batch_norm,
+    enter,
+    fork,
+    from_heads,
+    leave,
+    linear,
+    max_pool,
+    projections,
+    sine,
+    to_heads,
+)
+
+__all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
+           "from_heads", "layer_norm", "leave", "linear", "max_pool", "projections", "sampled_attention", "sine",
+           "to_heads"]
