@@ -8,6 +8,7 @@ tests/test_docs.py does the second.
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -48,10 +49,9 @@ def models(chinese: bool) -> str:
     return table(head, rows, "llrrr")
 
 
-def comparisons() -> list[tuple[str, dict]]:
-    """[(folder, comparison.json)] of the two equal runs."""
-    return [(name, json.loads((RUNS / name / "comparison.json").read_text(encoding="utf-8")))
-            for name in ("comparison-demo", "comparison-minimal")]
+def comparisons(*names: str) -> list[tuple[str, dict]]:
+    """[(folder, comparison.json)] of equal runs."""
+    return [(name, json.loads((RUNS / name / "comparison.json").read_text(encoding="utf-8"))) for name in names]
 
 
 def comparison(chinese: bool) -> str:
@@ -60,20 +60,24 @@ def comparison(chinese: bool) -> str:
     if chinese:
         head = ["数据", "评估的图片", "Jittor：AP、AP50、AP75", "PyTorch：AP、AP50、AP75"]
     rows = []
-    for name, found in comparisons():
+    for name, found in comparisons("comparison-box", "comparison-demo", "comparison-minimal"):
         settings, train = found["settings"], found["data"]["train"]["pictures"]
         steps = f"{settings['epochs'] * train // settings['batch_size']:,}"
         of_train = measured("train", min(train, settings["eval_train"]), chinese)
         of_val = measured("val", found["data"]["val"]["pictures"], chinese)
-        rows += [[data_name(name, train, steps, chinese), of_train, *both_aps(found, "train_eval")],
+        data = data_name(name, train, steps, len(found["seeds"]), chinese)
+        rows += [[data, of_train, *both_aps(found, "train_eval")],
                  ["", of_val, *both_aps(found, "test")]]
     return table(head, rows, "llll")
 
 
-def data_name(name: str, pictures: int, steps: str, chinese: bool) -> str:
-    if name == "comparison-demo":
-        return f"{pictures} 张生成的图片，{steps} 步" if chinese else f"{pictures} generated pictures, {steps} steps"
-    return f"{pictures} 张 COCO 照片，{steps} 步" if chinese else f"{pictures} photographs of COCO, {steps} steps"
+def data_name(name: str, pictures: int, steps: str, seeds: int, chinese: bool) -> str:
+    photographs, decoder = name == "comparison-minimal", "box" if name == "comparison-box" else "DETR"
+    if chinese:
+        kind = " COCO 照片" if photographs else "生成的图片"
+        return f"{pictures} 张{kind}，{steps} 步，{decoder} 解码器，{seeds} 个种子"
+    kind = "photographs of COCO" if photographs else "generated pictures"
+    return f"{pictures} {kind}, {steps} steps, {decoder} decoder, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def measured(part: str, pictures: int, chinese: bool) -> str:
@@ -85,18 +89,25 @@ def measured(part: str, pictures: int, chinese: bool) -> str:
 def both_aps(found: dict, split: str) -> list[str]:
     """Of Jittor and of PyTorch."""
     last = found["evaluations"][split]["last"]
-    return [", ".join(f"{last[name][twin][0]:.3f}".removeprefix("0") for name in ("AP", "AP50", "AP75"))
+    return [", ".join(over_seeds(last[name][twin]) for name in ("AP", "AP50", "AP75"))
             for twin in ("jittor", "pytorch")]
 
 
+def over_seeds(values: list[float]) -> str:
+    """The mean, and how they scatter: the standard deviation."""
+    numbers = [statistics.fmean(values), *([statistics.stdev(values)] if len(values) > 1 else [])]
+    return " ± ".join(f"{number:.3f}".removeprefix("0") for number in numbers)
+
+
 def costs(chinese: bool) -> str:
-    """Seconds and memory of the same runs."""
+    """Seconds and memory of the runs of DETR."""
     names = {"step_seconds": "a training step", "train_seconds": "all of the training",
              "peak_memory_mb": "peak memory"}
     if chinese:
         names = {"step_seconds": "一个训练步", "train_seconds": "整个训练", "peak_memory_mb": "内存峰值"}
     rows = [[label, what, *(cost(found["costs"][key][twin][0], key) for twin in ("jittor", "pytorch"))]
-            for label, (_, found) in zip(("演示", "最小") if chinese else ("demo", "minimal"), comparisons())
+            for label, (_, found) in zip(("演示", "最小") if chinese else ("demo", "minimal"),
+                                     comparisons("comparison-demo", "comparison-minimal"))
             for key, what in names.items()]
     return table(["训练" if chinese else "runs", "项目" if chinese else "what", "Jittor", "PyTorch"], rows, "llrr")
 
