@@ -28,14 +28,17 @@ def cxcywh_to_xyxy(boxes):
 
 def generalized_iou(a, b):
     """[..., 4] and [..., 4] (x1, y1, x2, y2), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
-    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    outer = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-    intersection = inner[..., 0] * inner[..., 1]
-    enclosing = outer[..., 0] * outer[..., 1]
-    union = area_a + area_b - intersection
+    (low_a, high_a), (low_b, high_b) = a.split(2, -1), b.split(2, -1)
+    intersection = area((torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0))
+    enclosing = area(torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b))
+    union = area(high_a - low_a) + area(high_b - low_b) - intersection
     return intersection / union - (enclosing - union) / enclosing
+
+
+def area(sides):
+    """[..., 2] → [...]"""
+    width, height = sides.unbind(-1)
+    return width * height
 
 
 class Criterion:
