@@ -27,8 +27,8 @@ SMALL = ("--backbone resnet18 --backbone_stages 3 --backbone_weights none --hidd
          "--dim_feedforward 64 --enc_layers 1 --dec_layers 1 --min_size 64 --max_size 64 --num_workers 0 --max_steps 2")
 DEMO = "--train 40 --val 20 --epochs 1"
 MASKS = "--backbone_stages 4 --hidden_dim 128 --nheads 8"  # what a mask head needs
-# Run by CI and by whoever starts.
-INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build", "docker build")
+# Run by CI, by whoever starts, and by who has a graphics card.
+INSTALLS = ("make ", "pip ", "sudo apt ", "source ", "python -m build", "docker build", "tools/", "DEVICE=cpu tools/")
 # Each has tests of its own, or takes long.
 SLOW = ("detr-jittor align", "detr-jittor compare", "detr-jittor bench", "DETR_ISA=avx2 detr-jittor bench", "mpirun",
         "torchrun", "detr-jittor app", "detr-jittor watch")
@@ -78,6 +78,8 @@ def test_what_installs_is_there(command):
         targets = re.findall(r"^([a-z]\w*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert {word for word in words[1:] if "=" not in word} <= set(targets)
         assert {word.split("=")[0] for word in words[1:] if "=" in word} <= {"PYTHON", "VENV"}
+    elif "tools/" in command:
+        assert os.access(ROOT / next(word for word in words if word.startswith("tools/")), os.X_OK)
     elif words[0] == "source":
         assert "VENV ?= .venv\n" in (ROOT / "Makefile").read_text() and words[1] == ".venv/bin/activate"
     elif words[:2] == ["pip", "install"]:
