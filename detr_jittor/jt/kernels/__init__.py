@@ -29,7 +29,8 @@ class Kernels:
         finally:
             runtime.end_pool()
         if bfloat16 and (reason or not able):
-            raise DetrError(f"no bfloat16 here: {reason or 'the processor lacks AVX512-BF16'}.", "Use float32.")
+            reason = "the kernels for a card have none" if on_card else reason or "the processor lacks AVX512-BF16"
+            raise DetrError(f"no bfloat16 here: {reason}.", "Use float32.")
 
     def serve(self) -> bool:
         """Put this choice in force. Returns: whether the kernels can do what it asks for."""
