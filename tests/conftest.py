@@ -13,13 +13,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("detr", deadline=None)
 settings.load_profile("detr")
 
-# Each takes minutes. A worker gets whole files: one of these at the end would leave the other worker idle.
-LONGEST = {"test_processes.py", "test_processes_stop.py", "test_readme.py", "test_bench_run.py", "test_resume_twins.py",
-           "test_box_twins.py", "test_align_command.py", "test_golden.py", "test_self_test.py", "test_avx2.py"}
+# Each takes a minute or more; the longest first. A worker gets whole files: one of these at the end would leave the
+# other worker idle.
+LONGEST = ["test_processes.py", "test_processes_stop.py", "test_bench_run.py", "test_readme.py", "test_box_twins.py",
+           "test_golden.py", "test_align_command.py", "test_resume_twins.py", "test_avx2.py", "test_wheel.py",
+           "test_twins.py", "test_self_test.py", "test_fine_tuning_twins.py", "test_first_start.py",
+           "test_processes_masks.py", "test_browser.py", "test_box_runs.py"]
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small import NUM_CLASSES, SMALL, WITH_MASKS, small_batch, small_state
+from small import NUM_CLASSES, SMALLER, WITH_MASKS, small_batch, small_state
 
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.twin import JittorTwin
@@ -38,7 +38,7 @@ def close(one: dict, other: dict, tolerance: float) -> None:
 
 
 @TWINS
-@pytest.mark.parametrize("config, empty", [(SMALL, None), (SMALL, 0), (WITH_MASKS, None)],
+@pytest.mark.parametrize("config, empty", [(SMALLER, None), (SMALLER, 0), (WITH_MASKS, None)],
                          ids=["boxes", "boxes of one part", "masks"])
 def test_two_parts_are_one_batch(cls, config, empty):
     """Losses, gradients (as AdamW's first moments keep them) and what is logged; also where a part has no objects.
@@ -65,13 +65,13 @@ def test_a_step_without_objects_in_parts(cls):
     batch = small_batch(3)
     for target in batch.targets:
         target.labels, target.boxes = target.labels[:0], target.boxes[:0]
-    logs = [twin_with(cls, SMALL, batch_size=size, accumulate=2 // size).train_step(batch, 5, 1.0) for size in (2, 1)]
+    logs = [twin_with(cls, SMALLER, batch_size=size, accumulate=2 // size).train_step(batch, 5, 1.0) for size in (2, 1)]
     assert logs[1] == pytest.approx(logs[0], rel=1e-5, abs=1e-6) and logs[0]["class_error"] == 100
 
 
 @TWINS
 def test_a_part_that_is_not_finite_updates_nothing(cls):
-    twin = twin_with(cls, SMALL, batch_size=1, accumulate=2)
+    twin = twin_with(cls, SMALLER, batch_size=1, accumulate=2)
     before, batch = twin.state(), small_batch(3)
     batch.targets[1].boxes[0, 0] = np.nan  # not in the picture: oneDNN's ReLU makes 0 of a NaN
     with pytest.raises(DetrError, match="diverged"):
@@ -79,7 +79,7 @@ def test_a_part_that_is_not_finite_updates_nothing(cls):
     after = twin.state()
     assert all(np.array_equal(after.model[n], before.model[n]) for n in after.model) and after.steps == 0
     healthy = twin.train_step(small_batch(3), 5, 1.0)  # and leaves nothing behind for the next step
-    fresh = twin_with(cls, SMALL, batch_size=1, accumulate=2).train_step(small_batch(3), 5, 1.0)
+    fresh = twin_with(cls, SMALLER, batch_size=1, accumulate=2).train_step(small_batch(3), 5, 1.0)
     assert healthy["grad_norm"] == pytest.approx(fresh["grad_norm"], rel=1e-5)
 
 
@@ -99,7 +99,7 @@ class Spoiled(Processes):
 @TWINS
 @pytest.mark.parametrize("what", ["loss", "grad_norm"])
 def test_a_step_that_is_not_finite_updates_nothing(cls, what):
-    twin = twin_with(cls, SMALL, ema=True)
+    twin = twin_with(cls, SMALLER, ema=True)
     twin.train_step(small_batch(2), 4, 1.0)  # from here on the averages are not the weights
     before = twin.state()
     twin.processes = twin.optimizer.processes = Spoiled(what)
@@ -111,8 +111,8 @@ def test_a_step_that_is_not_finite_updates_nothing(cls, what):
 
 def test_parts_in_both_twins_with_dropout():
     """Each part has dropout masks of its own, the same in both twins."""
-    pair = [twin_with(cls, SMALL, batch_size=1, accumulate=2, dropout=0.1, lr=1e-4, lr_backbone=1e-5, clip_max_norm=0.1)
-            for cls in (JittorTwin, PyTorchTwin)]
+    pair = [twin_with(cls, SMALLER, batch_size=1, accumulate=2, dropout=0.1, lr=1e-4, lr_backbone=1e-5,
+                      clip_max_norm=0.1) for cls in (JittorTwin, PyTorchTwin)]
     for step in range(3):
         logs = [twin.train_step(small_batch(step), seeding.step_seed(1, step), 1.0) for twin in pair]
         assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=5e-6)
@@ -133,7 +133,7 @@ def test_what_parts_share():
 @TWINS
 def test_moving_averages(cls):
     """Their definition, over three steps; evaluation sees them and leaves the weights as they were."""
-    twin = twin_with(cls, SMALL, ema=True, dropout=0.1)
+    twin = twin_with(cls, SMALLER, ema=True, dropout=0.1)
     expected = {n: v.astype(np.float64) for n, v in twin.state().model.items() if n in twin.trained}
     for step in range(3):
         twin.train_step(small_batch(step), step, 1.0)
@@ -146,7 +146,7 @@ def test_moving_averages(cls):
     with twin.averaged():
         seen = twin.predict(batch).logits
     assert np.array_equal(twin.predict(batch).logits, plain) and not np.array_equal(seen, plain)
-    other = twin_with(cls, SMALL)
+    other = twin_with(cls, SMALLER)
     other.load(State(state.averaged, {}))
     assert np.array_equal(other.predict(batch).logits, seen)
     with other.averaged():  # that has none
@@ -161,12 +161,12 @@ def test_moving_averages(cls):
 def test_training_goes_on_after_averages_were_seen_and_in_the_other_twin(first):
     """Weights stay trainable after an evaluation; a state with averages is taken over by either twin."""
     classes = (JittorTwin, PyTorchTwin)
-    source, target = (twin_with(cls, SMALL, ema=True, dropout=0.1) for cls in (classes[first], classes[1 - first]))
+    source, target = (twin_with(cls, SMALLER, ema=True, dropout=0.1) for cls in (classes[first], classes[1 - first]))
     for step in range(2):
         source.train_step(small_batch(step), step, 1.0)
         with source.averaged():
             source.predict(small_batch(7))
-    same = twin_with(classes[first], SMALL, ema=True, dropout=0.1)
+    same = twin_with(classes[first], SMALLER, ema=True, dropout=0.1)
     for twin in (target, same):
         twin.load(source.state())
         taken, given = twin.state().average, source.state().average
@@ -182,7 +182,7 @@ def test_training_goes_on_after_averages_were_seen_and_in_the_other_twin(first):
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
 def test_no_gradient_is_computed_for_what_is_not_trained(norm):
     """In Jittor also after a load and after averages were seen: what is handed over may bring its own mark along."""
-    twin = twin_with(JittorTwin, SMALL, ema=True, backbone_norm=norm)
+    twin = twin_with(JittorTwin, SMALLER, ema=True, backbone_norm=norm)
     twin.train_step(small_batch(3), 5, 1.0)
     with twin.averaged():
         pass
@@ -191,16 +191,16 @@ def test_no_gradient_is_computed_for_what_is_not_trained(norm):
 
 
 def test_averages_of_running_statistics():
-    twin = twin_with(PyTorchTwin, SMALL, ema=True, backbone_norm="batch")
+    twin = twin_with(PyTorchTwin, SMALLER, ema=True, backbone_norm="batch")
     assert "backbone.0.body.bn1.running_mean" in twin.state().average
-    assert not any("running" in n for n in twin_with(PyTorchTwin, SMALL, ema=True).state().average)
+    assert not any("running" in n for n in twin_with(PyTorchTwin, SMALLER, ema=True).state().average)
 
 
 @TWINS
 @pytest.mark.parametrize("freeze, frozen", [
     ("backbone", ("backbone.0.",)), ("transformer", ("backbone.", "transformer.", "input_proj."))])
 def test_what_is_frozen_does_not_move(cls, freeze, frozen):
-    twin = twin_with(cls, SMALL, freeze=freeze)
+    twin = twin_with(cls, SMALLER, freeze=freeze)
     before = twin.state().model
     for step in range(2):
         twin.train_step(small_batch(step), step, 1.0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small import SMALL, small_state
+from small import SMALLER, small_state
 
 from detr_jittor.checkpoint import store
 from detr_jittor.checkpoint.layout import Checkpoint
@@ -33,8 +33,8 @@ COMMAND_LINE = ("-m", "detr_jittor")
 def options_of(config: Config) -> list[str]:
     """The options that describe a model."""
     return [f"--{name}={value}" for name, value in config.flat().items()
-            if name in ("backbone", "backbone_norm", "enc_layers", "dec_layers", "hidden_dim", "nheads",
-                        "dim_feedforward", "num_queries", "device")]
+            if name in ("backbone", "backbone_stages", "backbone_norm", "enc_layers", "dec_layers", "hidden_dim",
+                        "nheads", "dim_feedforward", "num_queries", "device")]
 
 
 def command(framework: str, processes: int, *arguments: str, program: tuple[str, ...] = COMMAND_LINE) -> list[str]:
@@ -109,7 +109,7 @@ def write_data(folder: Path) -> None:
     """
     write_demo_set(folder / "coco", train=4, val=5, size=64)
     classes = open_split(Config().replace(coco_path=str(folder / "coco")).data, "train").classes
-    twin = load_twin("pytorch")(SMALL, classes.num_classes)
+    twin = load_twin("pytorch")(SMALLER, classes.num_classes)
     store.save(folder / "start.safetensors", Checkpoint(small_state(twin), -1, 0, None, classes))
     shutil.copytree(folder / "coco", folder / "long")
     file = folder / "long" / "annotations" / "instances_train2017.json"
@@ -124,6 +124,6 @@ def write_data(folder: Path) -> None:
 def training(data: Path, out: Path, *options: str, batch: int, epochs: int) -> list[str]:
     """The arguments of a run on what `write_data` has written, without anything random besides flips."""
     return ["train", "--coco_path", str(data / "coco"), "--output_dir", str(out), "--resume",
-            str(data / "start.safetensors"), *options_of(SMALL), "--batch_size", str(batch), "--epochs", str(epochs),
+            str(data / "start.safetensors"), *options_of(SMALLER), "--batch_size", str(batch), "--epochs", str(epochs),
             "--eval_every", str(epochs), "--dropout", "0", "--augmentation", "flip", "--min_size", "64",
             "--max_size", "64", "--lr_drop", "15", "--num_workers", "0", *options]

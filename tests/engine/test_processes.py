@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 from launched import RUN, SUFFIX, TWINS, finish, options_of, run, start, training
-from small import SMALL
+from small import SMALLER
 from test_resume_twins import hexadecimal
 
 from detr_jittor.checkpoint import store
@@ -42,7 +42,8 @@ def test_two_processes_train_as_one(data, tmp_path, framework):
 def test_evaluate_in_two_processes(data, tmp_path, framework):
     """The same numbers as in one, told once."""
     arguments = ["evaluate", "--coco_path", str(data / "coco"), "--resume", str(data / "start.safetensors"),
-                 *options_of(SMALL), "--min_size", "64", "--max_size", "64", "--num_workers", "0", "--batch_size", "2"]
+                 *options_of(SMALLER), "--min_size", "64", "--max_size", "64", "--num_workers", "0", "--batch_size",
+                 "2"]
     out = [run(framework, processes, *arguments, "--output_dir", str(tmp_path / str(processes)))[0]
            for processes in (1, 2)]
     assert [text.count(" @[ IoU=") for text in out] == [12, 12]

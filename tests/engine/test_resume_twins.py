@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import NUM_CLASSES, SMALL, small_batch, small_state
+from small import NUM_CLASSES, SMALLER, small_batch, small_state
 
 from detr_jittor.checkpoint import store, torch_writer
 from detr_jittor.checkpoint.layout import Checkpoint
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_processors")]
 HERE = Path(__file__).parent
 SUFFIX = {"jittor": ".pkl", "pytorch": ".pth"}
 PER_EPOCH, EPOCHS = 4, 3
-OPTIONS = [f"--{name}={value}" for name, value in SMALL.replace(
+OPTIONS = [f"--{name}={value}" for name, value in SMALLER.replace(
     backbone_norm="batch", batch_size=2, epochs=EPOCHS, lr_drop=2, warmup_steps=3, lr=1e-3, lr_backbone=1e-3,
     dropout=0.1, clip_max_norm=0.1, min_size=48, max_size=64, eval_every=2, backbone_weights="none").flat().items()
     if value is not None and type(value) is not bool and name not in ("framework", "num_classes", "num_workers")]
@@ -83,12 +83,12 @@ def hexadecimal(value):
 @pytest.mark.parametrize("suffix", [*SUFFIX.values(), ".safetensors"])
 def test_every_trained_tensor_moves_in_one_step_after_a_load(tmp_path, framework, suffix):
     """Of a file with weights and moments together, which Jittor's own loading would freeze."""
-    twin = load_twin(framework)(SMALL, NUM_CLASSES)
+    twin = load_twin(framework)(SMALLER, NUM_CLASSES)
     twin.load(small_state(twin))
     twin.train_step(small_batch(1), seeding.step_seed(1, 1), 1.0)
     store.save(tmp_path / f"a{suffix}", Checkpoint(twin.state()))
     loaded = store.load(tmp_path / f"a{suffix}").state
-    for target in (twin, load_twin(framework)(SMALL, NUM_CLASSES)):
+    for target in (twin, load_twin(framework)(SMALLER, NUM_CLASSES)):
         target.load(loaded)
         target.train_step(small_batch(2), seeding.step_seed(1, 2), 1.0)
         after = target.state()
@@ -100,8 +100,8 @@ def test_every_trained_tensor_moves_in_one_step_after_a_load(tmp_path, framework
 @pytest.mark.parametrize("option", ["resume", "weights"])
 def test_every_trained_tensor_moves_in_one_step_after_a_load_of_weights_alone(tmp_path, framework, option):
     """Of a .pth without moments, as others publish them, on both ways."""
-    config = SMALL.replace(framework=framework, **{option: str(tmp_path / "a.pth")})
-    given = small_state(load_twin(framework)(SMALL, NUM_CLASSES)).model
+    config = SMALLER.replace(framework=framework, **{option: str(tmp_path / "a.pth")})
+    given = small_state(load_twin(framework)(SMALLER, NUM_CLASSES)).model
     with open(tmp_path / "a.pth", "wb") as file:
         torch_writer.write(file, {"model": given})
     classes = Classes.of_categories([{"id": i, "name": f"class {i}"} for i in range(NUM_CLASSES)])
