@@ -67,7 +67,8 @@ def test_the_device_chooses(plain_only, use_cuda, module, monkeypatch):
     choice = kernels.Kernels(plain_only)
     assert choice.module is module and kernels.in_force is choice and kernels.attention is module.attention
     assert ("CUDA" in choice.words) == (module is cuda)
-    with pytest.raises(DetrError, match="no bfloat16 here: " + ("the kernels for a card" if module is cuda else "as asked")):
+    reason = "the kernels for a card" if module is cuda else "as asked"
+    with pytest.raises(DetrError, match=f"no bfloat16 here: {reason}"):
         kernels.Kernels(plain_only, bfloat16=True)
 
 
