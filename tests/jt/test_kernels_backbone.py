@@ -19,7 +19,14 @@ from detr_jittor.jt.setup.runtime import jt
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-rng = np.random.default_rng(3)
+SEED = 3
+rng = np.random.default_rng(SEED)
+
+
+@pytest.fixture(autouse=True)
+def own_numbers(monkeypatch):
+    """Each test draws the same numbers, whichever ran before it."""
+    monkeypatch.setitem(globals(), "rng", np.random.default_rng(SEED))
 
 
 def normal(*shape, scale=1.0):

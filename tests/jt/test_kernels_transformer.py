@@ -12,8 +12,15 @@ from detr_jittor.twin import seeding
 
 pytestmark = pytest.mark.slow
 
-rng = np.random.default_rng(5)
+SEED = 5
+rng = np.random.default_rng(SEED)
 KEY = 0x9ABCDEF1
+
+
+@pytest.fixture(autouse=True)
+def own_numbers(monkeypatch):
+    """Each test draws the same numbers, whichever ran before it."""
+    monkeypatch.setitem(globals(), "rng", np.random.default_rng(SEED))
 
 
 def normal(*shape, scale=1.0):
