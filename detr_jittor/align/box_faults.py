@@ -30,7 +30,7 @@ BOX_FAULTS = (
     fault("refinement added to the box, not to its logit", "forward", "jt/box_decoder.py",
           "moved = logits + box_delta(hs[-1])", "moved = boxes + box_delta(hs[-1])"),
     fault("sine of the centre with x before y", "forward", "jt/box_decoder.py",
-          "place = jt.concat([cy, cx], dim=2)", "place = jt.concat([cx, cy], dim=2)"),
+          "place = sines[:, :, :2].flatten(2)", "place = jt.concat([sines[:, :, 1], sines[:, :, 0]], dim=2)"),
     fault("a query's head scaled as without its place", "forward", "jt/box_decoder.py",
           "* (2 if self.conditional else 1)", "* 1"),
     fault("place not scaled by the content", "forward", "jt/box_decoder.py",
@@ -56,7 +56,8 @@ BOX_FAULTS = (
           "jt.concat([jt.array(noisy.hidden(first))[::noisy.groups][:, :first]] "
           "+ [jt.array(noisy.empty)] * noisy.groups, dim=1)"),
     fault("queries that see the denoising part", "losses", "jt/box_decoder.py",
-          "attention(q[:, :first], k[:, :first], v[:, :first],", "attention(q[:, :first], k, v,"),
+          "of_queries = transformer.attention(q, k, v,",
+          "of_queries = transformer.attention(q, *(jt.concat(y, dim=1) for y in ([k, k_dn], [v, v_dn])),"),
     fault("copies that see empty places", "losses", "jt/box_decoder.py",
           "jt.array(noisy.hidden(first))", "jt.zeros_like(jt.array(noisy.hidden(first)))"),
     fault("losses of all groups, not their mean", "losses", "jt/box_criterion.py",

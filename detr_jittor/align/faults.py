@@ -89,7 +89,7 @@ FAULTS = (
 
     # matching
     fault("cx and cy swapped", "matching", "jt/criterion.py",
-          "centre, size = boxes[..., :2], boxes[..., 2:]",
+          "centre, size = split(boxes, -1, 2)",
           "centre, size = jt.concat([boxes[..., 1:2], boxes[..., :1]], dim=-1), boxes[..., 2:]"),
     fault("GIoU without the enclosing box", "matching", "jt/criterion.py",
           "return intersection / union - (enclosing - union) / enclosing", "return intersection / union"),
