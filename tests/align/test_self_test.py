@@ -18,8 +18,6 @@ from detr_jittor.align.trial import JITTOR
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.align.worker import WorkerError
 
-pytestmark = pytest.mark.slow
-
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
 
@@ -44,6 +42,7 @@ def test_a_fault_that_no_longer_fits_is_an_error():
         Fault("stale", "forward", "twin/boxes.py", (("no such text", ""),)).apply("x = 1")
 
 
+@pytest.mark.slow
 def test_several_seeds_and_both_decoders(tmp_path, capsys):
     """The command, with a fault of each model: each is caught with each seed, and the twins without one pass."""
     words = ["eos weight on the wrong", "queries that see the denoising part"]
@@ -60,6 +59,7 @@ def test_several_seeds_and_both_decoders(tmp_path, capsys):
         assert set(seed["faults"].values()) == {"caught"} and len(seed["faults"]) == 2
 
 
+@pytest.mark.slow
 def test_some_faults_are_caught_and_one_that_does_nothing_or_ends_in_an_error_is_missed(capsys):
     """A sound twin passes. An error would else be a catch, also where nothing was planted."""
     caught = tuple(fault for fault in FAULTS if fault.name in IN_A_TEST)
@@ -129,6 +129,7 @@ def test_senseless_options_of_the_self_test(options, told, capsys):
     assert line.startswith("error: ") and told in line
 
 
+@pytest.mark.slow
 def test_a_twin_that_dies_or_raises_is_an_error_and_not_a_hang(tmp_path: Path):
     broken = Fault("raises", "forward", "jt/detr.py", (("nn = jt.nn", "raise RuntimeError('broken on purpose')"),))
     witness = Witness(Role(JITTOR, "jittor", fault=broken), selftest.small_config(tmp_path, 0, False), 8)
