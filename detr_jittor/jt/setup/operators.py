@@ -25,7 +25,12 @@ exec {python} "$@"
 
 
 def compile_directly(jt) -> str:
-    """Have `jt` compile its operators so. Returns: why this is not possible, "" if it is."""
+    """Have `jt` compile its operators so; a compiler other than GCC is left alone.
+
+    Returns: why this is not possible, "" if it is.
+    """
+    if jt.flags.cc_type != "g++":
+        return ""
     script = Path(jt.flags.cache_path) / "detr_compile"
     text = SCRIPT.format(python=shlex.quote(jt.flags.python_path))
     try:

@@ -17,7 +17,7 @@ def script(tmp_path):
     python = tmp_path / "its python"
     python.write_text('#!/bin/sh\necho python "$@"\n')
     python.chmod(0o755)
-    own = SimpleNamespace(flags=SimpleNamespace(cache_path=str(tmp_path), python_path=str(python)))
+    own = SimpleNamespace(flags=SimpleNamespace(cc_type="g++", cache_path=str(tmp_path), python_path=str(python)))
     assert operators.compile_directly(own) == ""
     return own.flags.python_path
 
@@ -42,9 +42,15 @@ def test_a_failure_of_the_compiler_is_one_of_the_script(script, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told():
-    own = SimpleNamespace(flags=SimpleNamespace(cache_path="/no/such/folder", python_path="python"))
-    assert "/no/such/folder" in operators.compile_directly(own)
-    assert own.flags.python_path == "python"
+    flags = SimpleNamespace(cc_type="g++", cache_path="/no/such/folder", python_path="python")
+    assert "/no/such/folder" in operators.compile_directly(SimpleNamespace(flags=flags))
+    assert flags.python_path == "python"
+
+
+def test_another_compiler_is_left_alone(tmp_path):
+    flags = SimpleNamespace(cc_type="clang", cache_path=str(tmp_path), python_path="python")
+    assert operators.compile_directly(SimpleNamespace(flags=flags)) == ""
+    assert flags.python_path == "python" and not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

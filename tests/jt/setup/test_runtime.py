@@ -22,10 +22,11 @@ JITTOR_UTILS = """
 import os
 import shutil
 from types import SimpleNamespace
-cc_type = "none"
+cc_type, cc = "none", None
 LOG = SimpleNamespace(log_silent=int(os.environ["log_silent"]), log_v=0)
 cache_path = os.environ["HOME"]
 pool_size = 0
+def try_import_jit_utils_core(silent=None): pass
 print("chatter of jittor_utils")
 """
 JITTOR = """
