@@ -212,7 +212,7 @@ class Detector:
         if self.file is not None:
             given.setdefault("weights", str(self.file))
         if preset:
-            given = {**preset_options(preset, Config().replace(**given)), **given}
+            given = {**preset_options(preset, Config().replace(**given), given.get("decoder", "box")), **given}
         with COMPUTING:
             status = train(*settings_and_start(given))
         suffix = load_twin(given["framework"]).checkpoint_suffix

@@ -10,6 +10,7 @@ import torch
 from detr_jittor.jt.kernels import cuda, fast, plain
 from detr_jittor.jt.setup.runtime import jt
 
+IMPLEMENTATIONS = fast, cuda, plain
 MARGIN = 4  # measured: 2.9 at most (the smallest shapes, where both errors are a few units in the last place)
 
 
@@ -49,7 +50,7 @@ def compare(function, reference, arrays: dict, fixed: tuple = (), blocked: tuple
     gradient = np.random.default_rng(7).normal(size=tuple(shape)).astype(np.float32)
     truth = torch_results(reference, arrays, gradient, fixed, torch.float64)
     single = torch_results(reference, arrays, gradient, fixed, torch.float32)
-    for kernels in (fast, cuda, plain):
+    for kernels in IMPLEMENTATIONS:
         results = jittor_results(function, arrays, gradient, fixed, blocked, kernels)
         assert results.keys() == truth.keys()
         for name, value in results.items():
