@@ -58,6 +58,16 @@ def test_a_yardstick_that_is_broken_is_none():
     assert not compare("x", TRUTH, TRUTH * 1.2, TRUTH).passed
 
 
+def test_a_yardstick_that_errs_by_storage_in_float32_alone_is_trusted():
+    """A bias of −4.6 that moves by less than float32 can tell there: no twin can do better."""
+    small = np.array([1e-7, -2e-7])
+    stored = np.array([0.0, -4.8e-7])
+    assert compare("update", stored, stored, small, floor=4.8e-7).passed
+    assert not compare("update", stored, stored, small).passed
+    assert not compare("update", stored + 1e-5, stored, small, floor=4.8e-7).passed
+    assert not compare("update", stored, np.array([0.0, np.nan]), small, floor=4.8e-7).passed
+
+
 def test_whole_numbers_must_be_equal():
     assert exact("x", np.arange(5), np.arange(5)).passed
     assert "1 of 5" in exact("x", np.arange(5), np.array([0, 1, 2, 3, 5])).note
