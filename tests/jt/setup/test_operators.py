@@ -23,7 +23,6 @@ def script(tmp_path):
 
 
 @pytest.mark.parametrize("helper, source, told", [
-    ("asm_tuner.py", "int a;", "{source} -o out of it.so"),
     ("asm_tuner.py", "//@begin replace a b\nint a;\n//@end",
      "python /utils/asm_tuner.py --cc_path=echo {source} -o out of it.so"),
     ("dlink_compiler.py", "int a;", "python /utils/dlink_compiler.py --cc_path=echo {source} -o out of it.so"),
@@ -36,9 +35,29 @@ def test_who_compiles(script, tmp_path, helper, source, told):
     assert done.stdout.strip() == told.format(source=path)
 
 
-def test_a_failure_of_the_compiler_is_one_of_the_script(script, tmp_path):
-    (tmp_path / "an_op.cc").write_text("int a;")
-    assert subprocess.run([script, "/asm_tuner.py", "--cc_path=false", str(tmp_path / "an_op.cc")]).returncode == 1
+COMPILER = """\
+#!/bin/sh
+for target; do :; done
+echo half > "$target"
+{end}
+echo "$@" > "$target"
+"""
+
+
+@pytest.mark.parametrize("end, status", [("", 0), ("exit 3", 3), ("kill -9 $$", 137)])
+def test_a_library_appears_whole_or_not_at_all(script, tmp_path, end, status):
+    source, library, compiler = tmp_path / "an op.cc", tmp_path / "out of it.so", tmp_path / "compiler"
+    source.write_text("int a;")
+    library.write_text("the former one")
+    compiler.write_text(COMPILER.format(end=end))
+    compiler.chmod(0o755)
+    done = subprocess.run([script, "/asm_tuner.py", f"--cc_path={compiler}", str(source), "-O2", "-o", str(library)])
+    assert done.returncode == status
+    if status:
+        assert library.read_text() == "the former one"
+    else:  # GCC takes the last of two names
+        assert library.read_text().startswith(f"{source} -O2 -o {library} -o {library}.")
+        assert [f.name for f in tmp_path.glob("out of it.so*")] == [library.name]
 
 
 def test_a_folder_that_cannot_be_written_is_told():
