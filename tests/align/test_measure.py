@@ -34,6 +34,18 @@ def test_one_element_far_off_fails():
     assert not compare("x", jittor, PYTORCH, TRUTH).passed
 
 
+@pytest.mark.parametrize("error, passes", [(8e-7, True), (1.5e-5, False)])
+def test_an_element_far_above_the_others_is_held_against_itself(error, passes):
+    """By the root mean square of a million its error counts for little: the worst element decides."""
+    truth = np.ones(1_000_000)
+    truth[7] = 40
+    jittor = truth.copy()
+    jittor[7] *= 1 + error
+    item = compare("x", jittor, truth, truth)
+    assert item.jittor.rms < tolerance("floor") and item.jittor.worst == pytest.approx(error)
+    assert item.passed is passes
+
+
 def test_an_error_of_float32_passes_whatever_pytorch_has():
     assert compare("x", TRUTH * (1 + 5e-7), TRUTH, TRUTH).passed
     assert not compare("x", TRUTH * (1 + 5e-6), TRUTH, TRUTH).passed
