@@ -12,7 +12,7 @@ CATEGORIES = (3, 40, 700, 5000)  # so large that labels are not the ids themselv
 OBJECTS = 4  # at most, in a picture
 # Height and width of the first pictures for validation, in pixels: two batches of two that have one size and other
 # padding, which is what a fault in what is kept by size needs to be seen.
-FIRST = ((90, 120), (90, 90), (90, 120), (90, 110))
+VAL_SIZES = ((90, 120), (90, 90), (90, 120), (90, 110))
 
 
 def write_sample(folder: Path, seed: int, train: int = 10, val: int = 8, sides: tuple[int, int] = (70, 120)) -> None:
@@ -27,8 +27,8 @@ def write_sample(folder: Path, seed: int, train: int = 10, val: int = 8, sides: 
         for image_id in range(1, count + 1):
             rng = generator(seed, number, image_id)
             height, width = (int(side) for side in rng.integers(*sides, 2))
-            if split == "val" and image_id <= len(FIRST):
-                height, width = FIRST[image_id - 1]
+            if split == "val" and image_id <= len(VAL_SIZES):
+                height, width = VAL_SIZES[image_id - 1]
             name = f"{image_id:06}.png"
             noise = Image.fromarray(rng.integers(0, 256, (height // 6, width // 6, 3), np.uint8))
             noise.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{split}2017" / name)

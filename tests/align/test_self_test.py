@@ -1,6 +1,7 @@
 """Planted faults: each must fit the source as it is, and some are planted for real."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import JITTOR
 from detr_jittor.align.witness import Role, Witness
 from detr_jittor.align.worker import WorkerError
+from detr_jittor.data.loader import Loader
+from detr_jittor.data.splits import open_split
 
 IN_A_TEST = {"batch-norm statistics dropped (predecessor)", "eos weight on the wrong class", "clipped after the step"}
 
@@ -40,6 +43,16 @@ def test_there_are_faults_for_every_stage_that_computes():
 def test_a_fault_that_no_longer_fits_is_an_error():
     with pytest.raises(ValueError, match="has 0 ×"):
         Fault("stale", "forward", "twin/boxes.py", (("no such text", ""),)).apply("x = 1")
+
+
+@pytest.mark.parametrize("seed", [10, 17, 18])
+def test_the_sample_has_two_batches_of_one_size_and_other_padding(tmp_path, seed):
+    """With these seeds it had none, and what a twin keeps by size was not seen."""
+    selftest.write_sample(tmp_path, seed)
+    config = selftest.small_config(tmp_path, seed, plain=False)
+    with closing(Loader(open_split(config.data, "val", False), config.data, 2, False, seed, False)) as loader:
+        first, second, *_ = (batch.mask for batch in loader.epoch(0))
+    assert first.shape == second.shape and not np.array_equal(first[:, ::8, ::8], second[:, ::8, ::8])
 
 
 @pytest.mark.slow
