@@ -4,9 +4,9 @@ Jittor starts a Python for each, which has assembler text written with debugging
 `//@begin` of the source asks for, and has that text assembled: twice the work. Here only operators with such a comment,
 one in twenty of DETR's, go that way.
 
-A library compiled here appears whole or not at all. Jittor notes for which source and flags it was compiled, and does not take the
-note away before it compiles the library anew; so half a library, of a compiler that was killed, would be taken for that
-of the note, and to compute with it ends the process with a segmentation fault.
+A library compiled here appears whole or not at all. Jittor notes for which source and flags a library was compiled, and
+does not take the note away before it compiles it anew; so half a library, of a compiler that was killed, would be taken
+for that of the note.
 """
 
 import os
