@@ -53,8 +53,8 @@ def compile_headers(jt) -> str:
 
 
 def compiling(flags: str) -> list[str]:
-    """The flags without those of the linker"""
-    return [f for f in shlex.split(flags) if not f.startswith(("-l", "-L", "-Wl,", "-shared"))]
+    """The flags without those of the linker, and without headers that are kept compiled"""
+    return [f for f in shlex.split(flags) if not f.startswith(("-l", "-L", "-Wl,", "-shared", "-include"))]
 
 
 def key(jt) -> str:

@@ -11,13 +11,19 @@ from detr_jittor.jt.setup import operators
 from detr_jittor.jt.setup.runtime import jt
 
 
+def stand_in(**changes):
+    """What has to be known of Jittor."""
+    flags = {"cc_type": "g++", "cc_flags": "-O2", "jittor_path": jt.flags.jittor_path}
+    return SimpleNamespace(flags=SimpleNamespace(**{**flags, **changes}))
+
+
 @pytest.fixture
 def script(tmp_path):
     """The script for a Jittor whose Python only tells what it is asked."""
     python = tmp_path / "its python"
     python.write_text('#!/bin/sh\necho python "$@"\n')
     python.chmod(0o755)
-    own = SimpleNamespace(flags=SimpleNamespace(cc_type="g++", cache_path=str(tmp_path), python_path=str(python)))
+    own = stand_in(cache_path=str(tmp_path), python_path=str(python))
     assert operators.compile_directly(own) == ""
     return own.flags.python_path
 
@@ -61,15 +67,15 @@ def test_a_library_appears_whole_or_not_at_all(script, tmp_path, end, status):
 
 
 def test_a_folder_that_cannot_be_written_is_told():
-    flags = SimpleNamespace(cc_type="g++", cache_path="/no/such/folder", python_path="python")
-    assert "/no/such/folder" in operators.compile_directly(SimpleNamespace(flags=flags))
-    assert flags.python_path == "python"
+    own = stand_in(cache_path="/no/such/folder", python_path="python")
+    assert "/no/such/folder" in operators.compile_directly(own)
+    assert own.flags.python_path == "python"
 
 
 def test_another_compiler_is_left_alone(tmp_path):
-    flags = SimpleNamespace(cc_type="clang", cache_path=str(tmp_path), python_path="python")
-    assert operators.compile_directly(SimpleNamespace(flags=flags)) == ""
-    assert flags.python_path == "python" and not [*tmp_path.iterdir()]
+    own = stand_in(cc_type="clang", cache_path=str(tmp_path), python_path="python")
+    assert operators.compile_directly(own) == ""
+    assert own.flags.python_path == "python" and not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow
