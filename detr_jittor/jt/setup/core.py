@@ -1,6 +1,6 @@
 """Jittor's core, compiled in about half of the time that Jittor itself takes for it.
 
-Its 150 files each read the same headers, which GCC can keep compiled (see headers.py). And what runs only while
+Its 150 files each read the same headers, which GCC can keep compiled (see kept.py). And what runs only while
 operators are compiled, or carries a call from Python over to C++, is optimised less: it computes nothing. The sources
 are Jittor's own.
 

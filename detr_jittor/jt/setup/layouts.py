@@ -1,20 +1,21 @@
 """What an operator has to know of Jittor's classes: some members, each at its place.
 
-An operator reads a few pointers and shapes out of Jittor's objects, and then computes. Jittor has it read all of its
-headers for that, and GCC instantiates their templates for each operator anew, for longer than it takes for the operator
-itself, even where the headers are kept compiled (see headers.py). Here it gets a header with these members alone, in
-the places that GCC gave them in Jittor's own classes. It compiles in a third of the time to the same code.
+An operator reads a few pointers and shapes out of Jittor's objects, and then computes. Jittor compiles each as a
+program of its own that reads all of its headers, and GCC instantiates their templates for each anew; with both it
+spends ten times as long as with the operator itself. Here an operator gets a header with these members alone, in the
+places that GCC gives them in Jittor's own classes. It comes out as the same code.
 
 Not every operator is content with that: one that does not compile so is compiled with Jittor's headers.
 """
 
 import ctypes
+import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from detr_jittor.jt.setup.headers import compiling, key
+from detr_jittor.jt.setup.kept import compiling, keep_compiled, reason, run
 
 # Of each class the members that operators use, as they are declared here: a vector begins with the address of its first
 # element, and whatever is allocated, with that of its data.
@@ -29,6 +30,9 @@ MEMBERS = {
     "ReindexOp": {"x": "Var* x", "y": "Var* y", "extras": "Var** extras"},
     "ReindexReduceOp": {"x": "Var* x", "y": "Var* y", "extras": "Var** extras"},
     "FuseTransposeOp": {"x": "Var* x", "y": "Var* y"},
+    "TransposeOp": {"x": "Var* x", "y": "Var* y"},
+    "ArgReduceOp": {"x": "Var* x", "y": "Var* y", "y_key": "Var* y_key"},
+    "CodeOp": {"_inputs": "Var** _inputs", "_outputs": "Var** _outputs"},
     "ArrayOp": {"output": "Var* output", "allocation.ptr": "void* data"},
     "FusedOp": {"ops": "Op** ops"},
     "GetitemOp": {"ns": "NanoString ns", "_inputs": "list<Input> _inputs", "_outputs": "list<Output> _outputs",
@@ -38,9 +42,11 @@ MEMBERS = {
 }
 SIZES = {"NanoVector": 16, "NanoString": 4, "VarSlices": 16, "list<Input>": 24, "list<Output>": 24}  # others: 8 bytes
 HEADERS = ("var.h", "fused_op.h", "executor.h", "misc/cpu_math.h", "misc/cuda_flags.h", "ops/op_register.h",
-           *(f"ops/{name}_op.h" for name in ("array", "binary", "broadcast_to", "fuse_transpose", "getitem", "reduce",
-                                             "reindex", "reindex_reduce", "setitem", "ternary", "unary")))
+           *(f"ops/{name}_op.h" for name in ("arg_reduce", "array", "binary", "broadcast_to", "code", "fuse_transpose",
+                                             "getitem", "reduce", "reindex", "reindex_reduce", "setitem", "ternary",
+                                             "transpose", "unary")))
 METHODS = {
+    **dict.fromkeys(("TransposeOp", "ArgReduceOp", "CodeOp"), "void jit_run();"),
     "Var": "template<class T> T* ptr() { return (T*)mem_ptr; }",
     "ArrayOp": "template<class T> T* ptr() { return (T*)data; }",
     "FusedOp": "void jit_run();",
@@ -111,8 +117,7 @@ def write_layouts(jt) -> str:
 
     Returns: why this is not possible, "" if it is.
     """
-    place = folder(jt)
-    if jt.flags.cc_type != "g++" or place.is_dir():
+    if jt.flags.cc_type != "g++" or (place := folder(jt)).is_dir():
         return ""
     part = place.with_name(f"{place.name}.{os.getpid()}.part")  # another process may be at the same
     compiler = [jt.flags.cc_path, *compiling(jt.flags.cc_flags)]
@@ -121,16 +126,24 @@ def write_layouts(jt) -> str:
             (part / header).parent.mkdir(parents=True, exist_ok=True)
             (part / header).touch()
         (part / "layouts.h").write_text(text(places(compiler, part / "places.so")))
-        run([*compiler, "-x", "c++-header", str(part / "layouts.h"), "-o", str(part / "layouts.h.gch")])
+        keep_compiled(part / "layouts.h", jt.flags.cc_path, jt.flags.cc_flags)
         for old in place.parent.glob("detr_layouts_????????????"):
             shutil.rmtree(old, ignore_errors=True)
         part.rename(place)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         if not place.is_dir():
-            return (getattr(error, "stderr", "") or str(error)).strip().splitlines()[0]
+            return reason(error)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return ""
+
+
+def key(jt) -> str:
+    """Changes with the flags, with Jittor's headers, and with what is asked of them."""
+    files = sorted(Path(jt.flags.jittor_path, "src").rglob("*.h"))
+    stats = [(str(f), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
+    ours = Path(__file__).read_bytes()
+    return hashlib.sha256(repr((ours, compiling(jt.flags.cc_flags), stats)).encode()).hexdigest()[:12]
 
 
 def places(compiler: list[str], library: Path) -> dict[tuple[str, str], int]:
@@ -166,7 +179,3 @@ def layout(name: str, members: list[tuple[int, str]]) -> str:
         lines.append(f"    {declaration};")
         end = place + SIZES.get(kind, 8)
     return "\n".join([f"struct {name} {{", *lines, f"    {METHODS.get(name, '')}", "};", ""])
-
-
-def run(command: list[str], source: str = "") -> None:
-    subprocess.run(command, input=source, check=True, capture_output=True, text=True)

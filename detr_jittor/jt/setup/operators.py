@@ -21,26 +21,29 @@ from detr_jittor.jt.setup.layouts import folder
 SCRIPT = """\
 #!/bin/sh
 layouts={layouts}
-thin() {{  # an operator that is content with some members of Jittor's classes
-    [ -d "$layouts" ] && grep -Eq '^void (jittor::Fused|Getitem|Setitem)Op::jit_run' "$1" || return
-    for flag; do
-        shift
-        case "$flag" in -include*) ;; *) set -- "$@" "$flag" ;; esac
-    done
-    "$compiler" -iquote "$layouts" -include "$layouts/layouts.h" "$@" -o "$target.$$" 2>/dev/null
-}}
 case "$1" in
 */asm_tuner.py)
-    if ! grep -q '//@begin' "$3"; then
-        compiler="${{2#--cc_path=}}"
-        shift 2
-        for target; do :; done  # the last of all
-        {{ thin "$@" || "$compiler" "$@" -o "$target.$$"; }} && exec mv "$target.$$" "$target"
-        exit
+    tuner=$1 asked=$2 source=$3
+    shift 3
+    if [ -d "$layouts" ] && grep -Eq '^void (jittor::)?{content}Op::jit_run' "$source"; then
+        content=yes
     fi
+    if grep -q '//@begin' "$source"; then
+        [ "$content" ] && {python} "$tuner" "$asked" "$source" "-iquote$layouts" "-include$layouts/layouts.h" "$@" \\
+            2>/dev/null && exit
+        exec {python} "$tuner" "$asked" "$source" "$@"
+    fi
+    compiler="${{asked#--cc_path=}}"
+    for target; do :; done  # the last of all
+    {{
+        [ "$content" ] && "$compiler" "-iquote$layouts" "-include$layouts/layouts.h" "$source" "$@" -o "$target.$$" \\
+            2>/dev/null || "$compiler" "$source" "$@" -o "$target.$$"
+    }} && exec mv "$target.$$" "$target"
+    exit
 esac
 exec {python} "$@"
 """
+CONTENT = "(Fused|Getitem|Setitem|Transpose|ArgReduce|Code)"  # with the members in layouts.py, most of them
 
 
 def compile_directly(jt) -> str:
@@ -51,7 +54,8 @@ def compile_directly(jt) -> str:
     if jt.flags.cc_type != "g++":
         return ""
     script = Path(jt.flags.cache_path) / "detr_compile"
-    text = SCRIPT.format(python=shlex.quote(jt.flags.python_path), layouts=shlex.quote(str(folder(jt))))
+    text = SCRIPT.format(python=shlex.quote(jt.flags.python_path), layouts=shlex.quote(str(folder(jt))),
+                         content=CONTENT)
     try:
         if not script.exists() or script.read_text() != text:
             part = script.with_name(f"{script.name}.{os.getpid()}")  # another process may be at the same

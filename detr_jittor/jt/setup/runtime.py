@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import bindings, core, headers, layouts, onednn, operators, patches, toolkit
+from detr_jittor.jt.setup import bindings, core, layouts, onednn, operators, patches, toolkit
 from detr_jittor.jt.setup.machine import Plan, make_plan, needs_onednn
 from detr_jittor.twin import processor, threads, waiting
 
@@ -180,9 +180,7 @@ def onednn_paths() -> tuple[Path, Path] | None:
 plan = prepare()
 jt = import_jittor(plan)
 limit_instructions(jt)
-if reason := headers.compile_headers(jt):
-    say(f"Jittor's headers cannot be kept compiled ({reason}): each new operator takes three times as long.")
 if reason := layouts.write_layouts(jt):
-    say(f"Jittor's operators are compiled with all of its headers ({reason}): each new one takes three times as long.")
+    say(f"Jittor's operators are compiled with all of its headers ({reason}): each new one takes five times as long.")
 if reason := operators.compile_directly(jt):
     say(f"Jittor's operators are compiled its own way ({reason}): each new one takes twice as long.")

@@ -1,18 +1,22 @@
 """The C++ side of the fast kernels: compiled once into Jittor's cache; one Jittor operator runs them all by name."""
 
+import contextlib
 import functools
 import hashlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
-from detr_jittor.jt.setup import runtime
+from detr_jittor.jt.setup import kept, runtime
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import processor
 
 SOURCES = sorted(str(path) for path in (Path(__file__).parent / "cc").iterdir() if path.suffix in (".h", ".cc"))
 # Not -ffast-math: a loss or gradient that is not finite must be seen.
 FLAGS = " -fopenmp -ftree-vectorize -fno-math-errno -fno-trapping-math -fno-signed-zeros "
+
+COMMON = "detr_common.h"
 
 
 def unavailable() -> str:
@@ -26,8 +30,12 @@ def unavailable() -> str:
 
 @functools.cache
 def operators():
+    return compiled(SOURCES, kernel_flags())
+
+
+def kernel_flags() -> str:
     include, lib = runtime.onednn_paths()
-    return compiled(SOURCES, f'{FLAGS} -I"{include}" -L"{lib}" -ldnnl ')
+    return f'{FLAGS} -I"{include}" -L"{lib}" -ldnnl '
 
 
 def compiled(sources: list[str], flags: str):
@@ -42,9 +50,23 @@ def compiled(sources: list[str], flags: str):
     try:
         compiler.cache_path = str(place)
         (place / "custom_ops").mkdir(parents=True, exist_ok=True)
-        return compiler.compile_custom_ops(copied(sources, place), extra_flags=flags, gen_name_=name)
+        copies = copied(sources, place)
+        return compiler.compile_custom_ops(copies, extra_flags=with_common(place, flags), gen_name_=name)
     finally:
         compiler.cache_path = cache
+        (place / f"{COMMON}.gch").unlink(missing_ok=True)  # 50 MB
+
+
+def with_common(place: Path, flags: str) -> str:
+    """The flags with which the sources in `place` are compiled, those too that have the header before each of them. If
+    there is no library of them yet, the header is compiled first."""
+    header = place / COMMON
+    if not header.exists():  # sources of a test
+        return flags
+    if jt.flags.cc_type == "g++" and not [*place.glob("custom_ops/*.so")]:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):  # then each of them reads its text
+            kept.keep_compiled(header, jt.flags.cc_path, f"{flags} {jt.compiler.cc_flags} {jt.compiler.opt_flags}")
+    return f'{flags} -include"{header}" '
 
 
 def copied(sources: list[str], place: Path) -> list[str]:
