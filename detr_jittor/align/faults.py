@@ -89,8 +89,8 @@ FAULTS = (
 
     # matching
     fault("cx and cy swapped", "matching", "jt/criterion.py",
-          "centre, size = split(boxes, -1, 2)",
-          "centre, size = jt.concat([boxes[..., 1:2], boxes[..., :1]], dim=-1), boxes[..., 2:]"),
+          "cx, cy, w, h = entries(boxes)",
+          "cy, cx, w, h = entries(boxes)"),
     fault("GIoU without the enclosing box", "matching", "jt/criterion.py",
           "return intersection / union - (enclosing - union) / enclosing", "return intersection / union"),
     fault("class cost −log p", "matching", "jt/criterion.py",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detr_jittor.config.options import LossConfig
-from detr_jittor.jt.layers import split
+from detr_jittor.jt.layers import entries
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.matching import flat_indices, match
@@ -22,25 +22,21 @@ MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same 
 nn = jt.nn
 
 
-def cxcywh_to_xyxy(boxes):
-    """[..., 4] → [..., 4]"""
-    centre, size = split(boxes, -1, 2)
-    return jt.concat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+def corners(boxes):
+    """[..., 4] (cx, cy, w, h) → x1, y1, x2, y2 [...] each"""
+    cx, cy, w, h = entries(boxes)
+    return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
 
 
 def generalized_iou(a, b):
-    """[..., 4] and [..., 4] (x1, y1, x2, y2), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
-    (low_a, high_a), (low_b, high_b) = split(a, -1, 2), split(b, -1, 2)
-    intersection = area(jt.maximum(jt.minimum(high_a, high_b) - jt.maximum(low_a, low_b), 0))
-    enclosing = area(jt.maximum(high_a, high_b) - jt.minimum(low_a, low_b))
-    union = area(high_a - low_a) + area(high_b - low_b) - intersection
+    """Of boxes [..., 4] and [..., 4] (cx, cy, w, h), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = corners(a), corners(b)
+    width = jt.maximum(jt.minimum(ax2, bx2) - jt.maximum(ax1, bx1), 0)
+    height = jt.maximum(jt.minimum(ay2, by2) - jt.maximum(ay1, by1), 0)
+    intersection = width * height
+    enclosing = (jt.maximum(ax2, bx2) - jt.minimum(ax1, bx1)) * (jt.maximum(ay2, by2) - jt.minimum(ay1, by1))
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
     return intersection / union - (enclosing - union) / enclosing
-
-
-def area(sides):
-    """[..., 2] → [...]"""
-    width, height = split(sides, -1, 1)
-    return (width * height).squeeze(-1)
 
 
 class Criterion:
@@ -60,7 +56,7 @@ class Criterion:
         c = self.config
         probability = nn.softmax(logits, -1)[:, :, :, labels]  # [L, B, Q, ΣT]
         distance = (boxes.unsqueeze(3) - target_boxes).abs().sum(-1)  # [L, B, Q, ΣT]
-        giou = generalized_iou(cxcywh_to_xyxy(boxes).unsqueeze(3), cxcywh_to_xyxy(target_boxes))
+        giou = generalized_iou(boxes.unsqueeze(3), target_boxes)
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
     def match(self, logits, boxes, targets: list[Target]) -> list:
@@ -133,7 +129,7 @@ class Criterion:
         predicted = boxes.reshape(-1, 4)[pairs].reshape(layers, -1, 4)  # [L, M, 4]
         target_boxes = target_boxes[matched].reshape(layers, -1, 4)  # [L, M, 4]
         distance = (predicted - target_boxes).abs().sum(2).sum(1) / num_boxes
-        giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
+        giou = generalized_iou(predicted, target_boxes)  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
     def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: float):

@@ -106,6 +106,21 @@ def split(x, axis: int, first: int):
     return Split.apply(x, axis % x.ndim, first)
 
 
+class Entries(jt.Function):
+    def execute(self, x):
+        parts = [x[..., i] for i in range(x.shape[-1])]
+        self.shape = parts[0].shape
+        return parts
+
+    def grad(self, *gradients):
+        return jt.stack([jt.zeros(self.shape) if g is None else g for g in gradients], dim=-1)
+
+
+def entries(x):
+    """The entries of the last axis: [..., n] → n of [...]. Their gradient is made at once, as that of `split`."""
+    return Entries.apply(x)
+
+
 def pick(x, axis: int, places: np.ndarray):
     """The slices of `x` at these places of an axis, as NumPy's take."""
     shape, indices = list(x.shape), [f"i{i}" for i in range(x.ndim)]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from detr_jittor.config.options import LossConfig, ModelConfig
-from detr_jittor.pt.criterion import Criterion, cxcywh_to_xyxy, generalized_iou
+from detr_jittor.pt.criterion import Criterion, generalized_iou
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
@@ -65,7 +65,7 @@ class FocalCriterion(BoxCriterion):
         c, x = self.config, logits[..., labels]  # [L, B, Q, ΣT]
         kind = focal(-x, c.focal_alpha) - focal(x, 1 - c.focal_alpha)
         distance = (boxes[..., None, :] - target_boxes).abs().sum(-1)  # [L, B, Q, ΣT]
-        giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
+        giou = generalized_iou(boxes[..., None, :], target_boxes)
         return c.set_cost_bbox * distance + c.set_cost_focal * kind - c.set_cost_giou * giou
 
     def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):

@@ -20,25 +20,22 @@ from detr_jittor.types import Target
 MASKS_AT_ONCE = 8  # masks that are held at the pictures' full size at the same time
 
 
-def cxcywh_to_xyxy(boxes):
-    """[..., 4] → [..., 4]"""
+def corners(boxes):
+    """[..., 4] (cx, cy, w, h) → x1, y1, x2, y2 [...] each"""
     cx, cy, w, h = boxes.unbind(-1)
-    return torch.stack([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
+    return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
 
 
 def generalized_iou(a, b):
-    """[..., 4] and [..., 4] (x1, y1, x2, y2), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
-    (low_a, high_a), (low_b, high_b) = a.split(2, -1), b.split(2, -1)
-    intersection = area((torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0))
-    enclosing = area(torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b))
-    union = area(high_a - low_a) + area(high_b - low_b) - intersection
+    """Of boxes [..., 4] and [..., 4] (cx, cy, w, h), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = corners(a), corners(b)
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    intersection = width * height
+    enclosing = (torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)) * (
+        torch.maximum(ay2, by2) - torch.minimum(ay1, by1))
+    union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
     return intersection / union - (enclosing - union) / enclosing
-
-
-def area(sides):
-    """[..., 2] → [...]"""
-    width, height = sides.unbind(-1)
-    return width * height
 
 
 class Criterion:
@@ -58,7 +55,7 @@ class Criterion:
         c = self.config
         probability = logits.softmax(-1)[..., labels]  # [L, B, Q, ΣT]
         distance = (boxes[..., None, :] - target_boxes).abs().sum(-1)  # [L, B, Q, ΣT]
-        giou = generalized_iou(cxcywh_to_xyxy(boxes)[..., None, :], cxcywh_to_xyxy(target_boxes))
+        giou = generalized_iou(boxes[..., None, :], target_boxes)
         return c.set_cost_bbox * distance - c.set_cost_class * probability - c.set_cost_giou * giou
 
     @torch.no_grad()
@@ -132,7 +129,7 @@ class Criterion:
         predicted = boxes.reshape(-1, 4)[pairs].view(layers, -1, 4)  # [L, M, 4]
         target_boxes = target_boxes[matched].view(layers, -1, 4)  # [L, M, 4]
         distance = (predicted - target_boxes).abs().sum((1, 2)) / num_boxes
-        giou = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_boxes))  # [L, M]
+        giou = generalized_iou(predicted, target_boxes)  # [L, M]
         return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
 
     def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: float):
