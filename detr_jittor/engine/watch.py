@@ -30,7 +30,7 @@ class Watch:
         self.config, self.twin, self.processes = config, twin, processes
         self.looked_at = -EVERY  # the step of the last look
         self.settled = 0  # steps with a learning rate above 0, up to SETTLED
-        self.before: State | None = None  # the first step
+        self.before: dict[str, np.ndarray] | None = None  # the weights before the first step
         self.begins = True  # and does not go on from a checkpoint
         self.frozen: dict[str, int] = {}  # name → checksum
         self.batch: Batch | None = None  # the first one with objects, until its loss has been looked at
@@ -40,10 +40,10 @@ class Watch:
     def before_step(self, batch: Batch) -> None:
         self.check_targets(batch)
         if self.before is None:
-            self.before = self.twin.state()
-            self.frozen = {name: checksum({name: value}) for name, value in self.before.model.items()
+            self.before = self.twin.weights()
+            self.frozen = {name: checksum({name: value}) for name, value in self.before.items()
                            if self.is_frozen(name)}
-            self.begins = self.before.steps == 0
+            self.begins = self.twin.updates == 0
         # Of a run that goes on, the loss need not fall any more
         if self.begins and self.batch is None and not self.epochs and any(len(t.labels) for t in batch.targets):
             self.batch = copy.deepcopy(batch)  # the batch itself would hold a file of the loader's
@@ -64,7 +64,7 @@ class Watch:
             self.look(step, after)
         if self.settled == SETTLED:
             self.check_moved(self.twin.weights())
-            self.before = State({}, {})  # not needed any more, and as large as the model
+            self.before = {}  # not needed any more, and as large as the model
 
     def after_epoch(self, step: int, train_loss: float, ap: float | None) -> None:
         """
@@ -87,7 +87,7 @@ class Watch:
             self.warn(f"step {step}: weights that are frozen have changed: {listed(changed)}. What is evaluated is "
                       "not what was loaded: look at who writes to them")
         broken = [name for name, moments in state.optimizer.items()
-                  if not all(np.isfinite(moment).all() for moment in moments)]
+                  if not all(is_finite(moment) for moment in moments)]
         if broken:
             self.warn(f"step {step}: AdamW's moments are not finite: {listed(broken)}. Go on from an earlier "
                       "checkpoint with a lower --lr")
@@ -97,7 +97,7 @@ class Watch:
                       "look at the machines' libraries, and begin again from a checkpoint")
 
     def check_moved(self, after: dict[str, np.ndarray]) -> None:
-        still = [name for name in self.twin.trained if np.array_equal(self.before.model[name], after[name])]
+        still = [name for name in self.twin.trained if np.array_equal(self.before[name], after[name])]
         if still:
             self.warn(f"{SETTLED} steps did not move {len(still)} of {len(self.twin.trained)} trained weights: "
                       f"{listed(sorted(still))}. They have no part in the loss, or --lr is too small for float32")
@@ -105,13 +105,13 @@ class Watch:
     def check_learning_rate(self, after: State, lr_factor: float) -> None:
         """In its first step AdamW moves what has a gradient by the learning rate, besides the weight decay; a part
         of each weight shows it."""
-        if self.before.steps:
+        if not self.begins:
             return
         optim = self.config.optim
         for group, inside, lr in (("transformer", False, optim.lr), ("backbone", True, optim.lr_backbone)):
             wanted, found = lr * lr_factor, 0.0
             for name in (n for n in self.twin.trained if in_backbone(n) == inside):
-                old, new = (state.model[name].reshape(-1)[:ENOUGH] for state in (self.before, after))
+                old, new = (weights[name].reshape(-1)[:ENOUGH] for weights in (self.before, after.model))
                 moved = new - old.astype(np.float64) * (1 - wanted * optim.weight_decay)
                 rounding = np.spacing(np.abs(old))
                 found = max(found, float(np.max(np.abs(moved) - rounding, initial=0.0)))
@@ -137,12 +137,22 @@ class Watch:
 
     def check_targets(self, batch: Batch) -> None:
         """Every object lies in its picture, and has a size."""
+        if are_inside(np.concatenate([target.boxes for target in batch.targets])):
+            return
         for target in batch.targets:
-            centres, sides = target.boxes[:, :2], target.boxes[:, 2:]
-            inside = np.abs(2 * centres - 1) + sides <= 1 + SLACK  # [T, 2]
-            if not (inside.all() and (sides > 0).all()):
+            if not are_inside(target.boxes):
                 self.warn(f"image {target.image_id}: after augmentation a box lies outside of its picture, or is empty")
 
     def warn(self, text: str) -> None:
         if self.processes.rank == 0:
             print(f"warning: {text}.", file=sys.stderr)
+
+
+def are_inside(boxes: np.ndarray) -> bool:
+    """Whether boxes [T, 4] lie in their pictures, and have a size."""
+    centres, sides = boxes[:, :2], boxes[:, 2:]
+    return bool((np.abs(2 * centres - 1) + sides <= 1 + SLACK).all() and (sides > 0).all())
+
+
+def is_finite(x: np.ndarray) -> bool:
+    return bool(np.isfinite(x.sum()) or np.isfinite(x).all())  # the sum is quicker, and may only be too large
