@@ -56,9 +56,9 @@ class GroupNorm(nn.Module):
     def execute(self, x):
         """[N, C, H, W] → [N, C, H, W]"""
         n, c, h, w = x.shape
-        y = x.reshape(n, self.groups, c // self.groups * h, w)
-        centred = y - mean(y)
-        y = centred / jt.sqrt(mean(centred * centred) + 1e-5)
+        y = x.reshape(n * self.groups, c // self.groups, h, w)
+        centred = y - over(mean(y), y.shape)
+        y = centred * over(1 / jt.sqrt(mean(centred * centred) + 1e-5), y.shape)
         return y.reshape(n, c, h, w) * spread(self.weight, x.shape) + spread(self.bias, x.shape)
 
 
@@ -72,20 +72,25 @@ class Conv2d(nn.Conv2d):
 
 
 def spread(x, shape):
-    """[C] → [N, C, H, W]
+    """[C] → [N, C, H, W]"""
+    return over(x.reshape(1, -1, 1, 1), shape)
 
-    TRAP(jittor): long-sums. The gradient of one broadcast is one float32 sum over N·H·W numbers: so axis by axis.
+
+def over(x, shape):
+    """[N or 1, C or 1, 1, 1] → [N, C, H, W]
+
+    TRAP(jittor): long-sums. The gradient of one broadcast is one float32 sum over all that it fills: so axis by axis.
     """
     n, c, h, w = shape
-    return x.reshape(1, c, 1, 1).broadcast((n, c, 1, 1)).broadcast((n, c, h, 1)).broadcast((n, c, h, w))
+    return x.broadcast((n, c, 1, 1)).broadcast((n, c, h, 1)).broadcast((n, c, h, w))
 
 
 def mean(x):
-    """[N, G, R, W] → [N, G, 1, 1]
+    """[N, C, H, W] → [N, 1, 1, 1]
 
     TRAP(jittor): long-sums. One float32 sum over a million numbers loses three digits: so row by row.
     """
-    return x.mean(3, keepdims=True).mean(2, keepdims=True)
+    return x.mean(3, keepdims=True).mean(2, keepdims=True).mean(1, keepdims=True)
 
 
 class Split(jt.Function):
