@@ -60,7 +60,7 @@ def comparison(chinese: bool) -> str:
     if chinese:
         head = ["数据", "评估的图片", "Jittor：AP、AP50、AP75", "PyTorch：AP、AP50、AP75"]
     rows = []
-    for name, found in comparisons("comparison-box", "comparison-demo", "comparison-minimal"):
+    for name, found in comparisons("comparison-box", "comparison-detr", "comparison-minimal"):
         settings, train = found["settings"], found["data"]["train"]["pictures"]
         steps = f"{settings['epochs'] * train // settings['batch_size']:,}"
         of_train = measured("train", min(train, settings["eval_train"]), chinese)
