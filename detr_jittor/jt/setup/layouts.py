@@ -127,7 +127,7 @@ def write_layouts(jt) -> str:
             (part / header).touch()
         (part / "layouts.h").write_text(text(places(compiler, part / "places.so")))
         keep_compiled(part / "layouts.h", jt.flags.cc_path, jt.flags.cc_flags)
-        for old in place.parent.glob("detr_layouts_????????????"):
+        for old in {*place.parent.glob("detr_layouts_????????????")} - {place}:
             shutil.rmtree(old, ignore_errors=True)
         part.rename(place)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
