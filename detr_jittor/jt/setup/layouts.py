@@ -19,6 +19,8 @@ from detr_jittor.jt.setup.kept import compiling, keep_compiled, reason, run
 
 # Of each class the members that operators use, as they are declared here: a vector begins with the address of its first
 # element, and whatever is allocated, with that of its data.
+ITEM = {"ns": "NanoString ns", "_inputs": "list<Input> _inputs", "_outputs": "list<Output> _outputs",
+        "vs": "VarSlices vs", "o_shape": "NanoVector o_shape"}
 MEMBERS = {
     "Var": {"shape": "NanoVector shape", "mem_ptr": "void* mem_ptr", "allocator": "void* allocator",
             "allocation": "size_t allocation", "size": "int64 size", "num": "int64 num"},
@@ -35,25 +37,21 @@ MEMBERS = {
     "CodeOp": {"_inputs": "Var** _inputs", "_outputs": "Var** _outputs"},
     "ArrayOp": {"output": "Var* output", "allocation.ptr": "void* data"},
     "FusedOp": {"ops": "Op** ops"},
-    "GetitemOp": {"ns": "NanoString ns", "_inputs": "list<Input> _inputs", "_outputs": "list<Output> _outputs",
-                  "vs": "VarSlices vs", "o_shape": "NanoVector o_shape"},
-    "SetitemOp": {"ns": "NanoString ns", "_inputs": "list<Input> _inputs", "_outputs": "list<Output> _outputs",
-                  "vs": "VarSlices vs", "o_shape": "NanoVector o_shape"},
+    "GetitemOp": ITEM,
+    "SetitemOp": ITEM,
 }
 SIZES = {"NanoVector": 16, "NanoString": 4, "VarSlices": 16, "list<Input>": 24, "list<Output>": 24}  # others: 8 bytes
 HEADERS = ("var.h", "fused_op.h", "executor.h", "misc/cpu_math.h", "misc/cuda_flags.h", "ops/op_register.h",
            *(f"ops/{name}_op.h" for name in ("arg_reduce", "array", "binary", "broadcast_to", "code", "fuse_transpose",
                                              "getitem", "reduce", "reindex", "reindex_reduce", "setitem", "ternary",
                                              "transpose", "unary")))
+ENDS = "Front<Input> inputs() { return {_inputs}; } Front<Output> outputs() { return {_outputs}; } void jit_run(); "
 METHODS = {
-    **dict.fromkeys(("TransposeOp", "ArgReduceOp", "CodeOp"), "void jit_run();"),
+    **dict.fromkeys(("FusedOp", "TransposeOp", "ArgReduceOp", "CodeOp"), "void jit_run();"),
     "Var": "template<class T> T* ptr() { return (T*)mem_ptr; }",
     "ArrayOp": "template<class T> T* ptr() { return (T*)data; }",
-    "FusedOp": "void jit_run();",
-    "GetitemOp": "static constexpr int _inplace = 0; Front<Input> inputs() { return {_inputs}; } "
-                 "Front<Output> outputs() { return {_outputs}; } void jit_run();",
-    "SetitemOp": "Front<Input> inputs() { return {_inputs}; } Front<Output> outputs() { return {_outputs}; } "
-                 "Var* input(int i) { return std::next(_inputs.begin(), i)->node; } void jit_run();",
+    "GetitemOp": ENDS + "static constexpr int _inplace = 0;",
+    "SetitemOp": ENDS + "Var* input(int i) { return std::next(_inputs.begin(), i)->node; }",
 }
 # A shape holds its sizes in as few bits as each needs; `offset` has the number of sizes in four bits and then, in six
 # for each, where it ends.
@@ -93,8 +91,6 @@ struct Slice { int64 start, stop, step, mask; };
 union VarSlice { Slice slice; Var* var; int64 i; };
 struct VarSlices { VarSlice* slices; int n; };
 """
-
-
 TAKEN_FOR_GRANTED = """\
 static_assert(sizeof(NanoVector) == 16 && offsetof(NanoVector, data) == 0 && offsetof(NanoVector, offset) == 8 &&
               NanoVector::size_nbits == 4 && NanoVector::offset_nbits == 6, "shapes");
