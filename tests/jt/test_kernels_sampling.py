@@ -45,7 +45,7 @@ class Keep:
 
 @pytest.mark.parametrize("b, k, n, d, maps, p", [
     (2, 7, 4, 32, [(5, 9), (3, 5)], 0.0), (2, 30, 8, 128, [(12, 12), (6, 6)], 0.0), (2, 6, 2, 24, [(7, 4)], 0.3),
-    (1, 1, 1, 8, [(1, 1), (2, 1), (3, 3)], 0.0)])
+    (1, 1, 1, 8, [(1, 1), (2, 1), (3, 3)], 0.0), (1, 4, 13, 40, [(5, 6)], 0.3)])
 def test_sampled_attention(b, k, n, d, maps, p, monkeypatch):
     def function(kernels, content, place, rows, columns, boxes, extent, **of_maps):
         return kernels.sampled_attention(content, place, rows, columns, boxes, extent, list(of_maps.values()), 4, 2, p,

@@ -9,7 +9,8 @@ class SampledAttention(jt.Function):
     def execute(self, content, place, rows, columns, boxes, extent, *maps_and_numbers):
         *maps, bins, of_bin, p, key = maps_and_numbers
         inputs, numbers = [content, place, rows, columns, boxes, extent, *maps], (bins, of_bin, p, key, len(maps))
-        kept = [] if jt.flags.no_grad else [(*content.shape[:3], len(maps) * bins**2)]
+        b, k, n, _ = content.shape
+        kept = [] if jt.flags.no_grad else [(b, k, len(maps) * bins**2, n)]
         y, *weights = run("sampled_attention", inputs, [content.shape, *kept], *numbers)
         self.saved = inputs, weights, numbers
         return y

@@ -11,7 +11,7 @@
 #include <limits>
 
 #include "detr_bfloat16.h"
-#include "detr_multiply.h"
+#include "detr_exp.h"
 
 namespace detr {
 
@@ -21,23 +21,6 @@ using Lanes = B::Lanes;
 static const int64_t part = 48;  // of a sum over queries or keys (with pairs of bfloat16, 96), see `multiply`
 static const int64_t wide = product_columns;
 static const float infinity = std::numeric_limits<float>::infinity();
-
-// eˣ for x ≤ 0 to 1.1 units in the last place; 0 below -87.3. Reduction by ln 2 and a polynomial (Cephes, expf).
-static Lanes exp_negative(Lanes x) {
-    typedef int32_t Integers __attribute__((vector_size(4 * lanes)));
-    Lanes clamped = x < -87.3f ? Lanes{} - 87.3f : x;
-    Lanes n = (clamped * 1.44269504f + 12582912.f) - 12582912.f;  // to the nearest integer
-    Lanes r = clamped - n * 0.693359375f + n * 2.12194440e-4f;
-    Lanes p = Lanes{} + 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    Lanes e = p * r * r + r + 1.f;
-    Integers power = (__builtin_convertvector(n, Integers) + 127) << 23;
-    return x < -87.3f ? Lanes{} : e * (Lanes)power;
-}
 
 static float total(Lanes v) {
     float sum = 0;

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "detr_multiply.h"
+#include "detr_exp.h"
 #include "detr_onednn.h"
 
 namespace detr {
@@ -36,15 +36,6 @@ struct Taps {
 using B = Block<lanes>;
 using Lanes = B::Lanes;
 
-static float total(Lanes v) {
-    float part[lanes];
-    B::at(part) = v;
-#pragma GCC unroll 4
-    for (int width = lanes / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) part[i] += part[i + width];
-    return part[0];
-}
-
 static float dot(const float* a, const float* b, int64_t n) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -52,49 +43,88 @@ static float dot(const float* a, const float* b, int64_t n) {
     return sum;
 }
 
-// Of so many heads together, so that a token is read once for all of them; x [heads, D], tokens [count, D].
+// In the lanes whose number has the bit `step` b, in the others a: each plus what lies `step` lanes from it
+template <int step>
+static Lanes folded(Lanes a, Lanes b) {
+    typedef int32_t Places __attribute__((vector_size(4 * lanes)));
+    Places own{}, other{};
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++) own[i] = i + (i & step ? lanes : 0), other[i] = own[i] ^ step;
+    return __builtin_shuffle(a, b, own) + __builtin_shuffle(a, b, other);
+}
+
+// The sums of so many vectors' lanes, in the first lanes of one
+template <int count, int step = 1>
+struct Totals {
+    static Lanes of(const Lanes* v) {
+        Lanes half[count / 2];
+#pragma GCC unroll 4
+        for (int i = 0; i < count / 2; i++) half[i] = folded<step>(v[2 * i], v[2 * i + 1]);
+        return Totals<count / 2, 2 * step>::of(half);
+    }
+};
+template <int step>
+struct Totals<1, step> {
+    static Lanes of(const Lanes* v) { return Totals<1, 2 * step>::of(&static_cast<const Lanes&>(folded<step>(*v, *v))); }
+};
+template <>
+struct Totals<1, lanes> {
+    static Lanes of(const Lanes* v) { return *v; }
+};
+
+// Of so many heads together, so that a token is read once for all of them; x [heads, D], tokens [count, D]. A token's
+// weights of all n heads lie side by side: w [count, n].
 template <int heads>
 struct Together {
-    // out[heads, count] = x · token
-    static void products(const float* x, const float* tokens, int64_t count, int64_t d, float* out) {
+    // out[token, head] = x · token, the heads of x so far apart
+    static void products(const float* x, int64_t apart, const float* tokens, int64_t count, int64_t d, int64_t n,
+                         float* out) {
         for (int64_t t = 0; t < count; t++) {
             const float* token = tokens + t * d;
             Lanes sum[heads] = {};
             int64_t c = 0;
             for (; c + lanes <= d; c += lanes)
-                for (int h = 0; h < heads; h++) sum[h] += B::at(token + c) * B::at(x + h * d + c);
-            for (int h = 0; h < heads; h++)
-                out[h * count + t] = total(sum[h]) + dot(token + c, x + h * d + c, d - c);
+#pragma GCC unroll 8
+                for (int h = 0; h < heads; h++) sum[h] += B::at(token + c) * B::at(x + h * apart + c);
+            Lanes all = Totals<heads>::of(sum);
+            for (int h = 0; h < heads; h++) out[t * n + h] = all[h];
+            for (int h = 0; h < heads && c < d; h++) out[t * n + h] += dot(token + c, x + h * apart + c, d - c);
         }
     }
-    // out[heads, D] = Σ over tokens of w[head, token] · token
-    static void mean(const float* w, const float* tokens, int64_t count, int64_t d, float* out) {
+    // out[head, D] = Σ over tokens of w[token, head] · token
+    static void mean(const float* w, const float* tokens, int64_t count, int64_t d, int64_t n, float* out) {
         int64_t c = 0;
         for (; c + lanes <= d; c += lanes) {
             Lanes sum[heads] = {};
             for (int64_t t = 0; t < count; t++)
-                for (int h = 0; h < heads; h++) sum[h] += w[h * count + t] * B::at(tokens + t * d + c);
+#pragma GCC unroll 8
+                for (int h = 0; h < heads; h++) sum[h] += w[t * n + h] * B::at(tokens + t * d + c);
+#pragma GCC unroll 8
             for (int h = 0; h < heads; h++) B::at(out + h * d + c) = sum[h];
         }
         for (; c < d; c++)
             for (int h = 0; h < heads; h++) {
                 out[h * d + c] = 0;
-                for (int64_t t = 0; t < count; t++) out[h * d + c] += w[h * count + t] * tokens[t * d + c];
+                for (int64_t t = 0; t < count; t++) out[h * d + c] += w[t * n + h] * tokens[t * d + c];
             }
     }
-    // tokens[count, D] += Σ over heads of w[head, token] · x[head]
-    static void spread(const float* w, const float* x, int64_t count, int64_t d, float* tokens) {
-        for (int64_t t = 0; t < count; t++) {
-            float* token = tokens + t * d;
-            int64_t c = 0;
-            for (; c + lanes <= d; c += lanes) {
-                Lanes sum = B::at(token + c);
-                for (int h = 0; h < heads; h++) sum += w[h * count + t] * B::at(x + h * d + c);
-                B::at(token + c) = sum;
+    // tokens[count, D] += Σ over heads of w[token, head] · x[head]
+    static void spread(const float* w, const float* x, int64_t count, int64_t d, int64_t n, float* tokens) {
+        int64_t c = 0;
+        for (; c + lanes <= d; c += lanes) {
+            Lanes of[heads];
+#pragma GCC unroll 8
+            for (int h = 0; h < heads; h++) of[h] = B::at(x + h * d + c);
+            for (int64_t t = 0; t < count; t++) {
+                Lanes sum = B::at(tokens + t * d + c);
+#pragma GCC unroll 8
+                for (int h = 0; h < heads; h++) sum += w[t * n + h] * of[h];
+                B::at(tokens + t * d + c) = sum;
             }
-            for (; c < d; c++)
-                for (int h = 0; h < heads; h++) token[c] += w[h * count + t] * x[h * d + c];
         }
+        for (; c < d; c++)
+            for (int64_t t = 0; t < count; t++)
+                for (int h = 0; h < heads; h++) tokens[t * d + c] += w[t * n + h] * x[h * d + c];
     }
 };
 
@@ -186,7 +216,9 @@ struct Sampling {
                             float* out) {
         Lanes sum[columns] = {};
         for (size_t i = 0; i < pixels.size(); i++)
+#pragma GCC unroll 4
             for (int j = 0; j < columns; j++) sum[j] += weights[i] * B::at(pixels[i] + c + j * lanes);
+#pragma GCC unroll 4
         for (int j = 0; j < columns; j++) B::at(out + c + j * lanes) = sum[j];
     }
     // The weighted sum of some pixels [D], which are forgotten then
@@ -201,14 +233,18 @@ struct Sampling {
         pixels.clear();
         weights.clear();
     }
-    // The sum of the bins' sines [P, D / 2] of a query along one axis, each times its factor
-    void along(int64_t q, const std::vector<double>& factors, const float* waves, float* out) const {
-        const float* wave = waves + q * bins * (d / 2);
-        for (int64_t i = 0; i < d / 2; i++) {
-            double sum = 0;
-            for (int64_t bin = 0; bin < bins; bin++) sum += factors[bin] * wave[bin * (d / 2) + i];
-            out[i] = static_cast<float>(sum);
+    // The sum of the bins' sines [P, D / 2] of a query along one axis, each times a head's factor of factors [P, n]
+    void along(int64_t q, int64_t head, const std::vector<double>& factors, const float* waves, double* sum,
+               float* out) const {
+        int64_t half = d / 2;
+        std::fill(sum, sum + half, 0.);
+        for (int64_t bin = 0; bin < bins; bin++) {
+            const float* wave = waves + (q * bins + bin) * half;
+            double factor = factors[bin * n + head];
+#pragma omp simd
+            for (int64_t i = 0; i < half; i++) sum[i] += factor * wave[i];
         }
+        for (int64_t i = 0; i < half; i++) out[i] = static_cast<float>(sum[i]);
     }
     // The dropout factor of a weight of a query's head
     float kept(int64_t q, int64_t head, int64_t token) const {
@@ -216,39 +252,50 @@ struct Sampling {
     }
 };
 
-// out: y [B, K, n, D], [weights [B, K, n, tokens], for the backward pass]
+// out: y [B, K, n, D], [weights [B, K, tokens, n], for the backward pass]
 DETR_KERNEL(sampled_attention) {
     Sampling s(call);
     float *y = call.out[0].f32(), *kept = call.out.size() > 1 ? call.out[1].f32() : nullptr;
-    int64_t half = s.d / 2, places = s.bins * s.bins;
+    const int64_t n = s.n, half = s.d / 2, places = s.bins * s.bins, all = s.tokens * n;
 #pragma omp parallel
     {
-        std::vector<float> tokens(s.tokens * s.d), w(s.n * s.tokens), down(s.bins), across(s.bins);
+        std::vector<float> tokens(s.tokens * s.d), w(whole(all, lanes)), down(s.bins * n), across(s.bins * n), most(n),
+            sum(n);
 #pragma omp for
         for (int64_t q = 0; q < s.b * s.k; q++) {
             s.gather(q, tokens.data());
-            in_groups(s.n, [&](int64_t head, auto group) {
-                group.products(s.content + (q * s.n + head) * s.d, tokens.data(), s.tokens, s.d,
-                               w.data() + head * s.tokens);
+            in_groups(n, [&](int64_t head, auto group) {
+                const float *content = s.content + (q * n + head) * s.d, *place = s.place + (q * n + head) * s.d;
+                group.products(content, s.d, tokens.data(), s.tokens, s.d, n, w.data() + head);
+                group.products(place, s.d, s.rows + q * s.bins * half, s.bins, half, n, down.data() + head);
+                group.products(place + half, s.d, s.columns + q * s.bins * half, s.bins, half, n,
+                               across.data() + head);
             });
-            for (int64_t head = 0; head < s.n; head++) {
-                const float* place = s.place + (q * s.n + head) * s.d;
-                float *row = w.data() + head * s.tokens, most = -INFINITY, sum = 0;
-                for (int64_t i = 0; i < s.bins; i++) {
-                    down[i] = dot(place, s.rows + (q * s.bins + i) * half, half);
-                    across[i] = dot(place + half, s.columns + (q * s.bins + i) * half, half);
+            std::fill(most.begin(), most.end(), -INFINITY);
+            std::fill(sum.begin(), sum.end(), 0.f);
+            for (int64_t t = 0; t < s.tokens; t++) {
+                const float *row = down.data() + t % places / s.bins * n, *column = across.data() + t % s.bins * n;
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) {
+                    float score = w[t * n + h] + (row[h] + column[h]);
+                    w[t * n + h] = score;
+                    most[h] = score > most[h] ? score : most[h];
                 }
-                for (int64_t t = 0; t < s.tokens; t++) {
-                    row[t] += down[t % places / s.bins] + across[t % s.bins];
-                    most = std::max(most, row[t]);
-                }
-                for (int64_t t = 0; t < s.tokens; t++) sum += row[t] = std::exp(row[t] - most);
-                for (int64_t t = 0; t < s.tokens; t++) row[t] /= sum;
-                if (kept) std::copy(row, row + s.tokens, kept + (q * s.n + head) * s.tokens);
-                for (int64_t t = 0; t < s.tokens && s.drops; t++) row[t] *= s.kept(q, head, t);
             }
-            in_groups(s.n, [&](int64_t head, auto group) {
-                group.mean(w.data() + head * s.tokens, tokens.data(), s.tokens, s.d, y + (q * s.n + head) * s.d);
+            for (int64_t t = 0; t < s.tokens; t++)
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) w[t * n + h] -= most[h];
+            for (int64_t i = 0; i < all; i += lanes) B::at(w.data() + i) = exp_negative(B::at(w.data() + i));
+            for (int64_t t = 0; t < s.tokens; t++)
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) sum[h] += w[t * n + h];
+            for (int64_t t = 0; t < s.tokens; t++)
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) w[t * n + h] /= sum[h];
+            if (kept) std::copy(w.begin(), w.begin() + all, kept + q * all);
+            for (int64_t i = 0; i < all && s.drops; i++) w[i] *= s.kept(q, i % n, i / n);
+            in_groups(n, [&](int64_t head, auto group) {
+                group.mean(w.data() + head, tokens.data(), s.tokens, s.d, n, y + (q * n + head) * s.d);
             });
         }
     }
@@ -260,48 +307,59 @@ DETR_KERNEL(sampled_attention_backward) {
     const float *weights = call.in[s.first + s.maps].f32(), *dy = call.in[s.first + s.maps + 1].f32();
     float *dcontent = call.out[0].f32(), *dplace = call.out[1].f32();
     float* dtokens = scratch(Scratch::gathered, s.b * s.k * s.tokens * s.d);
-    int64_t half = s.d / 2, places = s.bins * s.bins;
+    const int64_t n = s.n, half = s.d / 2, places = s.bins * s.bins, all = s.tokens * n;
 #pragma omp parallel
     {
-        std::vector<float> tokens(s.tokens * s.d), ds(s.n * s.tokens), passed(s.n * s.tokens);
+        std::vector<float> tokens(s.tokens * s.d), ds(all), passed(all);
         // In double: the gradients of a head's scores add up to nothing, and so do most of their products with sines.
-        std::vector<double> down(s.bins), across(s.bins);
+        std::vector<double> down(s.bins * n), across(s.bins * n), sum(n), total(n), along(half);
 #pragma omp for
         for (int64_t q = 0; q < s.b * s.k; q++) {
-            const float *content = s.content + q * s.n * s.d, *of_query = dy + q * s.n * s.d;
+            const float *content = s.content + q * n * s.d, *of_query = dy + q * n * s.d, *w = weights + q * all;
             float* dt = dtokens + q * s.tokens * s.d;
             s.gather(q, tokens.data());
-            in_groups(s.n, [&](int64_t head, auto group) {
-                group.products(of_query + head * s.d, tokens.data(), s.tokens, s.d, ds.data() + head * s.tokens);
+            in_groups(n, [&](int64_t head, auto group) {
+                group.products(of_query + head * s.d, s.d, tokens.data(), s.tokens, s.d, n, ds.data() + head);
             });
-            for (int64_t head = 0; head < s.n; head++) {
-                const float* w = weights + (q * s.n + head) * s.tokens;
-                float *row = ds.data() + head * s.tokens, *through = passed.data() + head * s.tokens;
-                double sum = 0, whole = 0;
-                for (int64_t t = 0; t < s.tokens; t++) {
-                    float factor = s.kept(q, head, t);
-                    row[t] *= factor;
-                    through[t] = w[t] * factor;
-                    sum += static_cast<double>(w[t]) * row[t];
-                    whole += w[t];  // 1, but for its rounding
+            std::copy(w, w + all, passed.begin());
+            for (int64_t i = 0; i < all && s.drops; i++) {
+                float factor = s.kept(q, i % n, i / n);
+                ds[i] *= factor;
+                passed[i] *= factor;
+            }
+            std::fill(sum.begin(), sum.end(), 0.);
+            std::fill(total.begin(), total.end(), 0.);  // 1, but for the weights' rounding
+            for (int64_t t = 0; t < s.tokens; t++)
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) {
+                    double weight = w[t * n + h];
+                    sum[h] += weight * ds[t * n + h];
+                    total[h] += weight;
                 }
-                std::fill(down.begin(), down.end(), 0.);
-                std::fill(across.begin(), across.end(), 0.);
-                for (int64_t t = 0; t < s.tokens; t++) {
-                    double exact = w[t] * (row[t] - sum / whole);
-                    row[t] = static_cast<float>(exact);
-                    down[t % places / s.bins] += exact;
-                    across[t % s.bins] += exact;
+            for (int64_t h = 0; h < n; h++) sum[h] /= total[h];
+            std::fill(down.begin(), down.end(), 0.);
+            std::fill(across.begin(), across.end(), 0.);
+            for (int64_t t = 0; t < s.tokens; t++) {
+                double *row = down.data() + t % places / s.bins * n, *column = across.data() + t % s.bins * n;
+#pragma omp simd
+                for (int64_t h = 0; h < n; h++) {
+                    double exact = w[t * n + h] * (ds[t * n + h] - sum[h]);
+                    ds[t * n + h] = static_cast<float>(exact);
+                    row[h] += exact;
+                    column[h] += exact;
                 }
-                s.along(q, down, s.rows, dplace + (q * s.n + head) * s.d);
-                s.along(q, across, s.columns, dplace + (q * s.n + head) * s.d + half);
+            }
+            for (int64_t head = 0; head < n; head++) {
+                float* of_place = dplace + (q * n + head) * s.d;
+                s.along(q, head, down, s.rows, along.data(), of_place);
+                s.along(q, head, across, s.columns, along.data(), of_place + half);
             }
             std::fill(dt, dt + s.tokens * s.d, 0.f);
-            in_groups(s.n, [&](int64_t head, auto group) {
-                const float *d = ds.data() + head * s.tokens, *through = passed.data() + head * s.tokens;
-                group.mean(d, tokens.data(), s.tokens, s.d, dcontent + (q * s.n + head) * s.d);
-                group.spread(d, content + head * s.d, s.tokens, s.d, dt);
-                group.spread(through, of_query + head * s.d, s.tokens, s.d, dt);
+            in_groups(n, [&](int64_t head, auto group) {
+                const float *d = ds.data() + head, *through = passed.data() + head;
+                group.mean(d, tokens.data(), s.tokens, s.d, n, dcontent + (q * n + head) * s.d);
+                group.spread(d, content + head * s.d, s.tokens, s.d, n, dt);
+                group.spread(through, of_query + head * s.d, s.tokens, s.d, n, dt);
             });
         }
     }
@@ -322,11 +380,10 @@ DETR_KERNEL(sampled_attention_backward) {
     }
 }
 
-// 2π / frequency of each feature, as angle = position · 2π / frequency has them
+// The frequency of each pair of features, a sine and a cosine: angle = position · 2π / frequency
 static std::vector<float> frequencies(int64_t features) {
-    std::vector<float> found(features);
-    for (int64_t i = 0; i < features; i++)
-        found[i] = static_cast<float>(std::pow(10000.0, i / 2 * (2.0 / features)));
+    std::vector<float> found(whole(features / 2, lanes), 1.f);
+    for (int64_t i = 0; i < features / 2; i++) found[i] = static_cast<float>(std::pow(10000.0, i * (2.0 / features)));
     return found;
 }
 
@@ -336,13 +393,16 @@ static const float turn = 6.283185307179586f;
 DETR_KERNEL(sine) {
     const float* positions = call.in[0].f32();
     float* y = call.out[0].f32();
-    int64_t features = call.out[0].last(), count = call.in[0].size();
+    int64_t features = call.out[0].last(), pairs = features / 2, count = call.in[0].size();
     std::vector<float> frequency = frequencies(features);
 #pragma omp parallel for
     for (int64_t i = 0; i < count; i++)
-        for (int64_t f = 0; f < features; f++) {
-            float angle = positions[i] * turn / frequency[f];
-            y[i * features + f] = f % 2 ? std::cos(angle) : std::sin(angle);
+        for (int64_t j = 0; j < pairs; j += lanes) {
+            Lanes sine, cosine;
+            sine_cosine(positions[i] * turn / B::at(frequency.data() + j), sine, cosine);
+            float* wave = y + i * features + 2 * j;
+            for (int64_t f = 0; f < std::min<int64_t>(lanes, pairs - j); f++)
+                wave[2 * f] = sine[f], wave[2 * f + 1] = cosine[f];
         }
 }
 
@@ -356,11 +416,12 @@ DETR_KERNEL(sine_backward) {
         const float *wave = y + i * features, *d = dy + i * features;
         double sum = 0;
         for (int64_t f = 0; f < features; f += 2)
-            sum += (d[f] * wave[f + 1] - d[f + 1] * wave[f]) * (turn / frequency[f]);
+            sum += (d[f] * wave[f + 1] - d[f + 1] * wave[f]) * (turn / frequency[f / 2]);
         call.out[0].f32()[i] = static_cast<float>(sum);
     }
 }
 
+// One product of a head: each is small, so the heads are shared out among the threads, and not the product.
 static void multiply(char ta, char tb, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
                      int64_t ldb, float* c, int64_t ldc) {
     if (m && n && dnnl_sgemm(ta, tb, m, n, k, 1.f, a, lda, b, ldb, 0.f, c, ldc) != dnnl_success)
@@ -370,6 +431,7 @@ static void multiply(char ta, char tb, int64_t m, int64_t n, int64_t k, const fl
 // in: x [B, K, D], weight [D, D]; out: [B, K, n, D], of each head Wᵀ x
 DETR_KERNEL(to_heads) {
     int64_t rows = call.in[0].rows(), d = call.in[0].last(), n = call.integer(0), head = d / n;
+#pragma omp parallel for
     for (int64_t i = 0; i < n; i++)
         multiply('N', 'N', rows, d, head, call.in[0].f32() + i * head, d, call.in[1].f32() + i * head * d, d,
                  call.out[0].f32() + i * d, n * d);
@@ -378,6 +440,7 @@ DETR_KERNEL(to_heads) {
 // in: x [B, K, n, D], weight [D, D]; out: [B, K, D], of each head W x
 DETR_KERNEL(from_heads) {
     int64_t d = call.in[0].last(), n = call.integer(0), head = d / n, rows = call.in[0].rows() / n;
+#pragma omp parallel for
     for (int64_t i = 0; i < n; i++)
         multiply('N', 'T', rows, head, d, call.in[0].f32() + i * d, n * d, call.in[1].f32() + i * head * d, d,
                  call.out[0].f32() + i * head, d);
@@ -386,6 +449,7 @@ DETR_KERNEL(from_heads) {
 // in: x [B, K, D], y [B, K, n, D]; out: [D, D], the gradient of the weight that led from one to the other
 DETR_KERNEL(heads_weight) {
     int64_t rows = call.in[0].rows(), d = call.in[0].last(), n = call.integer(0), head = d / n;
+#pragma omp parallel for
     for (int64_t i = 0; i < n; i++)
         multiply('T', 'N', head, d, rows, call.in[0].f32() + i * head, d, call.in[1].f32() + i * d, n * d,
                  call.out[0].f32() + i * head * d, d);
