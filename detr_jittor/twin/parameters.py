@@ -4,6 +4,8 @@ A start value is a function of (seed, name, shape), in NumPy, so that both twins
 Names are the reference code's state-dict keys.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from detr_jittor.config.options import Config
@@ -105,4 +107,6 @@ def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int
 
 def initial_values(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
     """{name: start value} of a whole model."""
-    return {name: initial_value(name, shape, shapes, seed) for name, shape in shapes.items()}
+    with ThreadPoolExecutor() as pool:  # NumPy draws without holding the interpreter
+        values = pool.map(lambda item: initial_value(*item, shapes, seed), shapes.items())
+        return dict(zip(shapes, values))
