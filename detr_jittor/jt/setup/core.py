@@ -10,8 +10,10 @@ an older version of this program, stays as it is.
 
 import os
 import shlex
-import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from detr_jittor.jt.setup import kept
 
 HEADER = "core_headers_"  # begins the names of ours beside the core, and is the sign that this core is made here
 TEXT = """\
@@ -143,16 +145,7 @@ def header_for(cache: Path, level: str) -> Path:
 def keep_compiled(command: str, cache: Path) -> bool:
     """Compile the headers as `command` compiles a file. Returns whether that went well."""
     compiler, _, *flags = shlex.split(command.partition(" -c -o ")[0].replace(USUAL, " "))
-    running, good = [], True
-    for level in (USUAL, LESS):
-        header = header_for(cache, level)
-        part = f"{header}.gch.{os.getpid()}.part"
-        running.append((subprocess.Popen([compiler, "-x", "c++-header", str(header), *flags, level.strip(), "-o", part],
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), part, header))
-    for process, part, header in running:
-        if process.wait() == 0:
-            os.replace(part, f"{header}.gch")
-        else:
-            Path(part).unlink(missing_ok=True)
-            good = False
-    return good
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(kept.keep_compiled, header_for(cache, level), compiler, f"{shlex.join(flags)}{level}")
+                   for level in (USUAL, LESS)]
+    return not any(process.exception() for process in running)
