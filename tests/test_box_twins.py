@@ -8,7 +8,10 @@ from detr_jittor.align.stages.gradients import norm
 from detr_jittor.config.check import check
 from detr_jittor.errors import DetrError
 from detr_jittor.frameworks.load import part
+from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import seeding
+
+import torch  # isort: skip  (after jittor)
 
 pytestmark = pytest.mark.slow
 
@@ -16,6 +19,7 @@ BOX = SMALL.replace(decoder="box")
 PARTS = {"all parts": {}, "pre-norm, three stages": {"pre_norm": True, "backbone_stages": 3},
          "no conditional": {"no_conditional": True}, "no sampling": {"no_sampling": True},
          "no focal": {"no_focal": True}, "no denoising": {"denoising": 0}, "one layer": {"dec_layers": 1},
+         "quality": {"class_loss": "quality"},
          "DC5, batch norm": {"dilation": True, "backbone_norm": "batch", "dec_layers": 3}}
 
 
@@ -89,6 +93,22 @@ def test_the_queries_do_not_see_the_copies():
         for name in ("loss_ce", "loss_bbox_0", "loss_giou"):
             assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-6), name
         assert "loss_ce_dn" in logs[1] and "loss_ce_dn" not in logs[0]
+
+
+@pytest.mark.parametrize("framework", ["jittor", "pytorch"])
+def test_the_quality_loss_by_hand(framework):
+    """Two queries, three classes; the second query has an object of class 1, and half of its box is right."""
+    twin = both_twins(BOX.replace(class_loss="quality"))[framework == "pytorch"]
+    array, criterion = {"jittor": jt.array, "pytorch": torch.as_tensor}[framework], twin.criterion
+    logits = np.array([[0.5, -1.0, 2.0], [-0.3, 0.8, -2.0]], np.float32).reshape(1, 1, 2, 3)
+    quality = criterion.quality(array(np.float32([[0.5]])), np.array([1]), (1, 1, 2))
+    assert twin.numpy(quality).tolist() == [[[0.0, 0.5]]]
+    criterion.num_classes = 3
+    found = criterion.loss_labels(array(logits), np.array([[[3, 1]]]), quality, 0.0, 2.0, twin.processes)
+    p, goal = 1 / (1 + np.exp(-logits.astype(np.float64).reshape(2, 3))), 0.5**1.5
+    wrong = -(p**1.5) * np.log(1 - p)
+    right = -goal * np.log(p[1, 1]) - (1 - goal) * np.log(1 - p[1, 1])
+    assert twin.numpy(found)[0] == pytest.approx((wrong.sum() - wrong[1, 1] + right) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("options, reason", [

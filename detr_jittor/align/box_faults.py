@@ -3,9 +3,14 @@
 from detr_jittor.align.plant import Fault
 
 
-def fault(name: str, stage: str, file: str, *changes: str) -> Fault:
+def fault(name: str, stage: str, file: str, *changes: str, decoder: str = "box") -> Fault:
     """Args: changes: text and replacement in turn."""
-    return Fault(name, stage, file, tuple(zip(changes[::2], changes[1::2], strict=True)), decoder="box")
+    return Fault(name, stage, file, tuple(zip(changes[::2], changes[1::2], strict=True)), decoder)
+
+
+def of_quality(name: str, stage: str, *changes: str) -> Fault:
+    """A fault of the class loss that knows how good the boxes are."""
+    return fault(name, stage, "jt/box_criterion.py", *changes, decoder="box, quality")
 
 
 BOX_FAULTS = (
@@ -43,7 +48,8 @@ BOX_FAULTS = (
     fault("focal α swapped", "losses", "jt/box_criterion.py",
           "1 - alpha + (2 * alpha - 1) * truth", "alpha + (1 - 2 * alpha) * truth"),
     fault("classes normalised by queries", "losses", "jt/box_criterion.py",
-          "losses.sum(3).sum(2).sum(1) / num_boxes", "losses.sum(3).sum(2).sum(1) / wanted[0].size"),
+          "* truth)\n        return losses.sum(3).sum(2).sum(1) / num_boxes",
+          "* truth)\n        return losses.sum(3).sum(2).sum(1) / wanted[0].size"),
 
     # noisy copies
     fault("noise of another seed", "losses", "twin/base.py",
@@ -62,6 +68,14 @@ BOX_FAULTS = (
           "jt.array(noisy.hidden(first))", "jt.zeros_like(jt.array(noisy.hidden(first)))"),
     fault("losses of all groups, not their mean", "losses", "jt/box_criterion.py",
           "number = noisy.groups * max(", "number = max("),
+
+    # classes as probable as their boxes are good
+    of_quality("quality without its power", "losses", "quality.unsqueeze(3) ** GAMMA", "quality.unsqueeze(3)"),
+    of_quality("quality of other queries", "losses", "rows[pairs] = np.arange(len(pairs))",
+               "rows[pairs] = np.arange(len(pairs))[::-1]"),
+    of_quality("quality with a gradient", "gradients", "iou.detach().flatten()", "iou.flatten()"),
+    of_quality("weights of wrong classes with a gradient", "gradients", "jt.sigmoid(logits.detach()) ** GAMMA",
+               "jt.sigmoid(logits) ** GAMMA"),
 
     # gradients
     fault("box gradient not stopped", "gradients", "jt/box_decoder.py", "logits = moved.detach()", "logits = moved"),

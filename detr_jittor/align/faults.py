@@ -92,7 +92,7 @@ FAULTS = (
           "cx, cy, w, h = entries(boxes)",
           "cy, cx, w, h = entries(boxes)"),
     fault("GIoU without the enclosing box", "matching", "jt/criterion.py",
-          "return intersection / union - (enclosing - union) / enclosing", "return intersection / union"),
+          "return iou, iou - (enclosing - union) / enclosing", "return iou, iou"),
     fault("class cost −log p", "matching", "jt/criterion.py",
           "c.set_cost_class * probability", "c.set_cost_class * jt.log(probability)"),
     fault("the last layer's assignment for all layers", "matching", "jt/criterion.py",

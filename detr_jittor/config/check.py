@@ -113,7 +113,7 @@ def training_rules(config: Config):
                         ("max_bad_images", d.max_bad_images),
                         ("save_every_steps", config.run.save_every_steps), ("eval_train", config.run.eval_train),
                         ("seed", config.run.seed), ("threads", config.run.threads),
-                        *((f, getattr(loss, f)) for f in vars(loss) if f != "no_aux_loss")):
+                        *((f, getattr(loss, f)) for f in vars(loss) if f not in ("no_aux_loss", "class_loss"))):
         yield value < 0, f"--{name} {value} is negative.", "Give 0 or more."
     for name, value in (("batch_size", o.batch_size), ("epochs", o.epochs), ("lr_drop", o.lr_drop),
                         ("max_steps", o.max_steps), ("accumulate", o.accumulate), ("eval_every", config.run.eval_every),

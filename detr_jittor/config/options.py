@@ -80,6 +80,8 @@ class LossConfig:
     eos_coef: float = option(0.1, "weight of the class \"no object\" in the class loss")
     set_cost_focal: float = option(2.0, "box decoder: weight of the class in the matching cost (added)")
     focal_loss_coef: float = option(2.0, "box decoder: weight of the focal class loss (added)")
+    class_loss: str = option("focal", "box decoder: focal, or quality, by which a class is to be as probable as its "
+                             "box is good (added)", ("focal", "quality"))
     focal_alpha: float = option(0.25, "box decoder: share of the object's class in the focal loss and cost (added)")
 
 

@@ -1,6 +1,6 @@
 """Matching cost and losses of the box decoder: classes by focal loss (arXiv 1708.02002, equation 5; as a cost it is
-Deformable DETR's, arXiv 2010.04159), and the losses of the noisy copies, which need no matching (DN-DETR, arXiv
-2203.01305, section 4.2).
+Deformable DETR's, arXiv 2010.04159), or by one that knows how good the boxes are (DEIM, arXiv 2412.04234); and the
+losses of the noisy copies, which need no matching (DN-DETR, arXiv 2203.01305, section 4.2).
 
 B batch, L decoder layers, Q queries, N noisy copies, C classes, ΣT objects of the batch, M copies of objects.
 """
@@ -11,11 +11,13 @@ import numpy as np
 
 from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.jt.criterion import Criterion, generalized_iou
-from detr_jittor.jt.layers import split
+from detr_jittor.jt.layers import softplus, split
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
+
+GAMMA = 1.5  # power of the quality, and of a wrong class's probability
 
 
 class BoxCriterion(Criterion):
@@ -46,9 +48,10 @@ class BoxCriterion(Criterion):
         number = noisy.groups * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
         kinds = logits.reshape(-1, logits.shape[3])[places].reshape(len(logits), 1, -1, logits.shape[3])  # [L, 1, M, C]
         others = noisy.groups * sum(rest)
-        losses = {
-            "loss_ce": self.loss_labels(kinds, labels[objects].reshape(len(logits), 1, -1), others, number, processes),
-            **self.loss_boxes(boxes, wanted, places, objects, number)}
+        of_boxes, iou = self.loss_boxes(boxes, wanted, places, objects, number)
+        labels = labels[objects].reshape(len(logits), 1, -1)  # [L, 1, M]
+        quality = self.quality(iou, np.arange(labels.size), labels.shape)
+        losses = {"loss_ce": self.loss_labels(kinds, labels, quality, others, number, processes), **of_boxes}
         return {f"{name}_dn": value for name, value in losses.items()}
 
 
@@ -68,7 +71,7 @@ class FocalCriterion(BoxCriterion):
         giou = generalized_iou(boxes.unsqueeze(3), target_boxes)
         return c.set_cost_bbox * distance + c.set_cost_focal * kind - c.set_cost_giou * giou
 
-    def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):
+    def loss_labels(self, logits, wanted: np.ndarray, quality, others: float, num_boxes: float, processes: Processes):
         """Args: logits [L, B, Q, C], wanted [L, B, Q] class of every query, C for none. Returns: [L]"""
         truth = jt.array((wanted[..., None] == np.arange(self.num_classes)).astype(np.float32))  # [L, B, Q, C]
         alpha = self.config.focal_alpha
@@ -82,12 +85,30 @@ class FocalCriterion(BoxCriterion):
         return (predicted - wanted).abs().mean(1)
 
 
+class QualityCriterion(FocalCriterion):
+    """A class is as probable as its box is good (DEIM, arXiv 2412.04234, equation 3)."""
+
+    def quality(self, iou, pairs: np.ndarray, shape: tuple[int, ...]):
+        """IoU [L, M] of the boxes at `pairs` → [L, B, Q], a constant; 0 where a box has no object"""
+        rows = np.full(np.prod(shape), len(pairs))
+        rows[pairs] = np.arange(len(pairs))
+        return jt.concat([iou.detach().flatten(), jt.zeros(1)])[rows].reshape(shape)
+
+    def loss_labels(self, logits, wanted: np.ndarray, quality, others: float, num_boxes: float, processes: Processes):
+        """As `FocalCriterion` has it. Args: quality [L, B, Q] of every query's box."""
+        truth = jt.array((wanted[..., None] == np.arange(self.num_classes)).astype(np.float32))  # [L, B, Q, C]
+        goal = truth * quality.unsqueeze(3) ** GAMMA
+        weight = truth + (1 - truth) * jt.sigmoid(logits.detach()) ** GAMMA
+        losses = weight * (goal * softplus(-logits) + (1 - goal) * softplus(logits))
+        return losses.sum(3).sum(2).sum(1) / num_boxes  # row by row: a long float32 sum loses digits
+
+
 def focal(wrong, share):
     """Focal loss with γ = 2 of the wrong answer's logits, times their weights"""
-    softplus = jt.maximum(wrong, 0) + jt.log(1 + jt.exp(-jt.abs(wrong)))
-    return share * jt.sigmoid(wrong) ** 2 * softplus
+    return share * jt.sigmoid(wrong) ** 2 * softplus(wrong)
 
 
 def criterion_of(model: ModelConfig, loss: LossConfig, num_classes: int) -> Criterion:
-    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else FocalCriterion
+    by_class = QualityCriterion if loss.class_loss == "quality" else FocalCriterion
+    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else by_class
     return kind(loss, num_classes)

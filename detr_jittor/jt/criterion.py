@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detr_jittor.config.options import LossConfig
-from detr_jittor.jt.layers import entries
+from detr_jittor.jt.layers import entries, softplus
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.matching import flat_indices, match
@@ -28,15 +28,22 @@ def corners(boxes):
     return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
 
 
-def generalized_iou(a, b):
-    """Of boxes [..., 4] and [..., 4] (cx, cy, w, h), pair by pair (they broadcast) → [...] (arXiv 1902.09630)"""
+def overlaps(a, b):
+    """IoU and generalised IoU (arXiv 1902.09630) of boxes [..., 4] and [..., 4] (cx, cy, w, h), pair by pair (they
+    broadcast) → [...] each"""
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = corners(a), corners(b)
     width = jt.maximum(jt.minimum(ax2, bx2) - jt.maximum(ax1, bx1), 0)
     height = jt.maximum(jt.minimum(ay2, by2) - jt.maximum(ay1, by1), 0)
     intersection = width * height
     enclosing = (jt.maximum(ax2, bx2) - jt.minimum(ax1, bx1)) * (jt.maximum(ay2, by2) - jt.minimum(ay1, by1))
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - intersection
-    return intersection / union - (enclosing - union) / enclosing
+    iou = intersection / union
+    return iou, iou - (enclosing - union) / enclosing
+
+
+def generalized_iou(a, b):
+    """Of boxes [..., 4] and [..., 4], as `overlaps` has them → [...]"""
+    return overlaps(a, b)[1]
 
 
 class Criterion:
@@ -95,9 +102,10 @@ class Criterion:
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
         others = class_weight(rest, logits.shape[2], self.config.eos_coef)
+        of_boxes, iou = self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes)
+        quality = self.quality(iou, pairs, wanted.shape)
         losses = {
-            "loss_ce": self.loss_labels(logits, wanted, others, num_boxes, processes),
-            **self.loss_boxes(boxes, target_boxes, pairs, matched, num_boxes),
+            "loss_ce": self.loss_labels(logits, wanted, quality, others, num_boxes, processes), **of_boxes,
             "cardinality_error": self.cardinality_error(logits, sizes) * share([1] * len(sizes), [1] * len(rest)),
         }
         names = [name if i == len(logits) - 1 else f"{name}_{i}" for name in losses for i in range(len(logits))]
@@ -109,11 +117,14 @@ class Criterion:
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
 
-    def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):
+    def quality(self, iou, pairs: np.ndarray, shape: tuple[int, ...]):
+        """What the class loss is told of the boxes: nothing here"""
+
+    def loss_labels(self, logits, wanted: np.ndarray, quality, others: float, num_boxes: float, processes: Processes):
         """Cross entropy with weight eos_coef on "no object" and the weighted mean.
 
         Args: logits [L, B, Q, C + 1], wanted [L, B, Q] class of every query, others: the sum of the weights of queries
-            that are not in this batch, num_boxes: not used here, but by other class losses. Returns: [L]
+            that are not in this batch; quality, num_boxes: not used here, but by other class losses. Returns: [L]
         """
         weight = np.where(wanted == self.num_classes, self.config.eos_coef, 1.0)
         # In float64: an error here would be one of every gradient
@@ -124,13 +135,13 @@ class Criterion:
         return (weight * entropy).sum(2).sum(1)  # row by row: a long float32 sum loses digits
 
     def loss_boxes(self, boxes, target_boxes, pairs: np.ndarray, matched: np.ndarray, num_boxes: float):
-        """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each"""
+        """L1 and 1 − GIoU of the matched pairs, summed and divided by num_boxes → [L] each; and their IoU [L, M]"""
         layers = len(boxes)
         predicted = boxes.reshape(-1, 4)[pairs].reshape(layers, -1, 4)  # [L, M, 4]
         target_boxes = target_boxes[matched].reshape(layers, -1, 4)  # [L, M, 4]
         distance = (predicted - target_boxes).abs().sum(2).sum(1) / num_boxes
-        giou = generalized_iou(predicted, target_boxes)  # [L, M]
-        return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}
+        iou, giou = overlaps(predicted, target_boxes)  # [L, M]
+        return {"loss_bbox": distance, "loss_giou": (1 - giou).sum(1) / num_boxes}, iou
 
     def loss_masks(self, masks_of, rows: np.ndarray, matched: np.ndarray, targets: list[Target], num_boxes: float):
         """Focal and dice loss of the matched masks at the targets' size, padding included → [1] each
@@ -171,8 +182,7 @@ def mask_losses(masks, target):
     """
     x = interpolate(masks, *target.shape[1:])  # [N, H, W]
     wrong = x * (1 - 2 * target)  # logit of the wrong answer
-    softplus = jt.maximum(wrong, 0) + jt.log(1 + jt.exp(-jt.abs(wrong)))
-    focal = (0.75 - 0.5 * target) * jt.sigmoid(wrong) ** 2 * softplus
+    focal = (0.75 - 0.5 * target) * jt.sigmoid(wrong) ** 2 * softplus(wrong)
     p = jt.sigmoid(x)
     # TRAP(jittor): long-sums. One float32 sum over a million pixels loses three digits: so row by row
     dice = 1 - (2 * (p * target).sum(2).sum(1) + 1) / (p.sum(2).sum(1) + target.sum(2).sum(1) + 1)  # [N]

@@ -126,6 +126,11 @@ def entries(x):
     return Entries.apply(x)
 
 
+def softplus(x):
+    """log(1 + eˣ), exact for large x too"""
+    return jt.maximum(x, 0) + jt.log(1 + jt.exp(-jt.abs(x)))
+
+
 def pick(x, axis: int, places: np.ndarray):
     """The slices of `x` at these places of an axis, as NumPy's take."""
     shape, indices = list(x.shape), [f"i{i}" for i in range(x.ndim)]

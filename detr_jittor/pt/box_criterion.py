@@ -1,6 +1,6 @@
 """Matching cost and losses of the box decoder: classes by focal loss (arXiv 1708.02002, equation 5; as a cost it is
-Deformable DETR's, arXiv 2010.04159), and the losses of the noisy copies, which need no matching (DN-DETR, arXiv
-2203.01305, section 4.2).
+Deformable DETR's, arXiv 2010.04159), or by one that knows how good the boxes are (DEIM, arXiv 2412.04234); and the
+losses of the noisy copies, which need no matching (DN-DETR, arXiv 2203.01305, section 4.2).
 
 B batch, L decoder layers, Q queries, N noisy copies, C classes, ΣT objects of the batch, M copies of objects.
 """
@@ -16,6 +16,8 @@ from detr_jittor.pt.criterion import Criterion, generalized_iou
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
+
+GAMMA = 1.5  # power of the quality, and of a wrong class's probability
 
 
 class BoxCriterion(Criterion):
@@ -46,9 +48,10 @@ class BoxCriterion(Criterion):
         number = noisy.groups * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
         kinds = logits.reshape(-1, logits.shape[3])[places].view(len(logits), 1, -1, logits.shape[3])  # [L, 1, M, C]
         others = noisy.groups * sum(rest)
-        losses = {
-            "loss_ce": self.loss_labels(kinds, labels[objects].reshape(len(logits), 1, -1), others, number, processes),
-            **self.loss_boxes(boxes, wanted, places, objects, number)}
+        of_boxes, iou = self.loss_boxes(boxes, wanted, places, objects, number)
+        labels = labels[objects].reshape(len(logits), 1, -1)  # [L, 1, M]
+        quality = self.quality(iou, np.arange(labels.size), labels.shape)
+        losses = {"loss_ce": self.loss_labels(kinds, labels, quality, others, number, processes), **of_boxes}
         return {f"{name}_dn": value for name, value in losses.items()}
 
 
@@ -68,7 +71,7 @@ class FocalCriterion(BoxCriterion):
         giou = generalized_iou(boxes[..., None, :], target_boxes)
         return c.set_cost_bbox * distance + c.set_cost_focal * kind - c.set_cost_giou * giou
 
-    def loss_labels(self, logits, wanted: np.ndarray, others: float, num_boxes: float, processes: Processes):
+    def loss_labels(self, logits, wanted: np.ndarray, quality, others: float, num_boxes: float, processes: Processes):
         """Args: logits [L, B, Q, C], wanted [L, B, Q] class of every query, C for none. Returns: [L]"""
         truth = torch.as_tensor(wanted[..., None] == np.arange(self.num_classes), device=logits.device)
         truth = truth.to(logits.dtype)  # [L, B, Q, C]
@@ -84,11 +87,31 @@ class FocalCriterion(BoxCriterion):
         return (predicted - wanted).abs().to(logits.dtype).mean(1)
 
 
+class QualityCriterion(FocalCriterion):
+    """A class is as probable as its box is good (DEIM, arXiv 2412.04234, equation 3)."""
+
+    def quality(self, iou, pairs: np.ndarray, shape: tuple[int, ...]):
+        """IoU [L, M] of the boxes at `pairs` → [L, B, Q], a constant; 0 where a box has no object"""
+        rows = np.full(np.prod(shape), len(pairs))
+        rows[pairs] = np.arange(len(pairs))
+        return torch.cat([iou.detach().flatten(), iou.new_zeros(1)])[rows].view(shape)
+
+    def loss_labels(self, logits, wanted: np.ndarray, quality, others: float, num_boxes: float, processes: Processes):
+        """As `FocalCriterion` has it. Args: quality [L, B, Q] of every query's box."""
+        truth = torch.as_tensor(wanted[..., None] == np.arange(self.num_classes), device=logits.device)
+        truth = truth.to(logits.dtype)  # [L, B, Q, C]
+        goal = truth * quality[..., None] ** GAMMA
+        weight = truth + (1 - truth) * logits.detach().sigmoid() ** GAMMA
+        losses = weight * (goal * F.softplus(-logits) + (1 - goal) * F.softplus(logits))
+        return losses.sum((1, 2, 3)) / num_boxes
+
+
 def focal(wrong, share):
     """Focal loss with γ = 2 of the wrong answer's logits, times their weights"""
     return share * wrong.sigmoid() ** 2 * F.softplus(wrong)
 
 
 def criterion_of(model: ModelConfig, loss: LossConfig, num_classes: int) -> Criterion:
-    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else FocalCriterion
+    by_class = QualityCriterion if loss.class_loss == "quality" else FocalCriterion
+    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else by_class
     return kind(loss, num_classes)

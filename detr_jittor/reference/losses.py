@@ -115,6 +115,23 @@ def focal_classes(logits: np.ndarray, classes: np.ndarray, divisor: float, alpha
     return focal(logits.reshape(-1, 1), truth.reshape(-1, 1), divisor, alpha, gamma)
 
 
+def quality_classes(logits: np.ndarray, classes: np.ndarray, quality: np.ndarray, divisor: float,
+                    gamma: float = 1.5) -> float:
+    """The class loss of DEIM (arXiv 2412.04234, eq. 3): the sum over queries and classes, each by itself, / divisor.
+
+    −q^γ·log p − (1 − q^γ)·log(1 − p) for the class of a query's object, −p^γ·log(1 − p) for the others.
+
+    Args:
+        logits: [B, Q, C]. classes: [B, Q], C for none. quality: [B, Q] IoU of the query's box with its object.
+    """
+    x = np.asarray(logits, np.float64)
+    log_p, log_not = -np.logaddexp(0.0, -x), -np.logaddexp(0.0, x)
+    goal = np.asarray(quality, np.float64)[..., None] ** gamma
+    own = np.asarray(classes)[..., None] == np.arange(x.shape[-1])  # [B, Q, C]
+    losses = np.where(own, -goal * log_p - (1 - goal) * log_not, -np.exp(gamma * log_p) * log_not)
+    return float(losses.sum() / divisor)
+
+
 def focal_cardinality_error(logits: np.ndarray, sizes: list[int]) -> float:
     """Mean over pictures of |queries with a class above one half − number of objects|: [B, Q, C] and T of each"""
     found = [sum(int(query.max() > 0) for query in picture) for picture in logits]

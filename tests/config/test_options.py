@@ -36,7 +36,7 @@ ADDED = {
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore", "threads": 0,
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
     "train_json": None, "val_json": None, "train_images": None, "val_images": None,
-    "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25,
+    "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25, "class_loss": "focal",
 }
 
 

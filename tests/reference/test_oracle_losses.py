@@ -73,6 +73,17 @@ def test_mask_losses_by_hand():
     assert losses.dice(even, targets, 2) == pytest.approx((1 - (2 * 0.5 + 1) / (2 + 1 + 1)) / 2)
 
 
+def test_class_loss_with_quality_by_hand():
+    """At one half the class of the object costs log 2 whatever the quality, another a half to the power γ of that."""
+    even, classes = np.zeros((1, 2, 2)), np.array([[0, 2]])
+    wanted = (1 + 3 * 0.5**1.5) * math.log(2) / 2
+    assert losses.quality_classes(even, classes, np.array([[0.3, 0.0]]), 2) == pytest.approx(wanted)
+    sure = np.array([[[4.0, -800.0]]])  # of its class; the quality is what the probability should be, to the power
+    p = 1 / (1 + math.exp(-4.0))
+    wanted = -(0.25**1.5) * math.log(p) - (1 - 0.25**1.5) * math.log(1 - p)
+    assert losses.quality_classes(sure, np.array([[0]]), np.array([[0.25]]), 1) == pytest.approx(wanted)
+
+
 def test_mask_losses_against_their_formulas_in_pytorch():
     logits, targets = RANDOM.normal(size=(5, 33)) * 8, (RANDOM.random((5, 33)) < 0.4).astype(float)
     x, t = torch.tensor(logits), torch.tensor(targets)

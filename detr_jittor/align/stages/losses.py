@@ -7,6 +7,7 @@ from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages.forward import oracle_item
 from detr_jittor.align.trial import FLOAT64, JITTOR, PYTORCH, Trial
 from detr_jittor.reference import losses as ref
+from detr_jittor.reference.boxes import corners, iou
 
 
 def run(trial: Trial) -> Stage:
@@ -32,10 +33,28 @@ def oracle_items(trial: Trial, truth: dict[str, float]) -> list[Item]:
     rows = np.concatenate([logits[i][a.queries] for i, a in enumerate(assignment)])
     of_rows = np.concatenate([classes[i][a.queries] for i, a in enumerate(assignment)])
     terms = {
-        "loss_ce": ref.focal_classes(logits, classes, divisor, trial.config.loss.focal_alpha) if each
-        else ref.cross_entropy(logits, classes, trial.config.loss.eos_coef),
+        "loss_ce": class_loss(trial, logits, classes, qualities(boxes, targets, assignment), divisor),
         "loss_bbox": ref.box_l1(matched, wanted, divisor), "loss_giou": ref.box_giou(matched, wanted, divisor),
         "class_error": ref.class_error(rows, of_rows),
         "cardinality_error": (ref.focal_cardinality_error if each else ref.cardinality_error)(logits, trial.sizes),
     }
     return [oracle_item(name, np.array(truth[name]), np.array(term)) for name, term in terms.items()]
+
+
+def class_loss(trial: Trial, logits: np.ndarray, classes: np.ndarray, quality: np.ndarray, divisor: float) -> float:
+    """Args: as the oracle's: logits [B, Q, C or C + 1], classes and quality [B, Q]."""
+    loss = trial.config.loss
+    if not trial.config.model.has_focal:
+        return ref.cross_entropy(logits, classes, loss.eos_coef)
+    if loss.class_loss == "quality":
+        return ref.quality_classes(logits, classes, quality, divisor)
+    return ref.focal_classes(logits, classes, divisor, loss.focal_alpha)
+
+
+def qualities(boxes: np.ndarray, targets: list, assignment: list) -> np.ndarray:
+    """IoU of each query's box [B, Q, 4] with that of its object, 0 without one → [B, Q]"""
+    found = np.zeros(boxes.shape[:2])
+    for picture, (own, target, pairs) in enumerate(zip(boxes, targets, assignment)):
+        overlap = iou(corners(own), corners(target.boxes))  # [Q, T]
+        found[picture, pairs.queries] = overlap[pairs.queries, pairs.objects]
+    return found
