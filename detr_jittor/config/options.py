@@ -82,6 +82,7 @@ class LossConfig:
     focal_loss_coef: float = option(2.0, "box decoder: weight of the focal class loss (added)")
     class_loss: str = option("focal", "box decoder: focal, or quality, by which a class is to be as probable as its "
                              "box is good (added)", ("focal", "quality"))
+    quality_loss_coef: float = option(1.0, "box decoder: weight of the class loss by quality (added)")
     focal_alpha: float = option(0.25, "box decoder: share of the object's class in the focal loss and cost (added)")
 
 

@@ -10,7 +10,8 @@ from detr_jittor.config.options import Config
 def loss_weights(config: Config) -> dict[str, float]:
     """What each loss term is multiplied by, those of the auxiliary layers and of noisy copies like the last one's."""
     loss = config.loss
-    return {"loss_ce": loss.focal_loss_coef if config.model.has_focal else 1.0, "loss_bbox": loss.bbox_loss_coef,
+    each = loss.quality_loss_coef if loss.class_loss == "quality" else loss.focal_loss_coef
+    return {"loss_ce": each if config.model.has_focal else 1.0, "loss_bbox": loss.bbox_loss_coef,
             "loss_giou": loss.giou_loss_coef, "loss_mask": loss.mask_loss_coef, "loss_dice": loss.dice_loss_coef}
 
 

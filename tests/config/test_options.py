@@ -37,6 +37,7 @@ ADDED = {
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "denoising": 5,
     "train_json": None, "val_json": None, "train_images": None, "val_images": None,
     "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25, "class_loss": "focal",
+    "quality_loss_coef": 1.0,
 }
 
 
