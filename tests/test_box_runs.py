@@ -113,6 +113,8 @@ def test_the_shapes_tell_the_parts():
     other = options_of(twin_with(PyTorchTwin, no_focal=True, no_sampling=True, no_conditional=True,
                                  denoising=0).state().model, heads=4)
     assert other["no_focal"] and other["no_sampling"] and other["no_conditional"] and other["denoising"] == 0
+    assert options["layer_heads"] == other["layer_heads"] == "shared"
+    assert options_of(twin_with(PyTorchTwin, layer_heads="own").state().model, heads=4)["layer_heads"] == "own"
 
 
 def classes(*names: str) -> Classes:
@@ -130,6 +132,22 @@ def test_other_classes_keep_what_is_known_by_name():
         assert np.array_equal(state.model[name][1:], given[name][[7, 2]]) and len(state.model[name]) == 3
         assert np.array_equal(state.model[name][0], own[name][0])
     assert "2 kept by name (kind 7, kind 2)" in remarks[1] and "no object" not in remarks[1]
+
+
+def test_a_head_for_each_layer_begins_as_the_one_of_the_file():
+    """And a file that has one for each layer keeps its rows in all of them."""
+    names = classes(*(f"kind {i}" for i in range(NUM_CLASSES)))
+    new = PyTorchTwin(BOX.replace(layer_heads="own"), 3)
+    for given in (twin_with(PyTorchTwin), twin_with(PyTorchTwin, layer_heads="own")):
+        weights, shared = given.state().model, given.config.model.layer_heads == "shared"
+        state, remarks = fitted("box.pth", Checkpoint(given.state(), classes=names), new.state().model,
+                                classes("bird", "kind 7", "kind 2"))
+        new.load(state)
+        source = "class_score.weight" if shared else "class_heads.0.weight"
+        assert np.array_equal(state.model["class_heads.0.weight"][1:], weights[source][[7, 2]])
+        source = "box_delta.layers.1.bias" if shared else "box_heads.0.layers.1.bias"
+        assert np.array_equal(state.model["box_heads.0.layers.1.bias"], weights[source])
+        assert any("heads of the decoder layers" in remark for remark in remarks) == shared
 
 
 def test_weights_of_a_detr_are_a_start():
@@ -164,8 +182,9 @@ def test_copies_can_come_and_go():
     assert any("label_embed.weight: starts anew" in remark for remark in remarks)
 
 
-def test_onnx_agrees():
-    twin = twin_with(PyTorchTwin)
+@pytest.mark.parametrize("heads", ["shared", "own"])
+def test_onnx_agrees(heads):
+    twin = twin_with(PyTorchTwin, layer_heads=heads)
     content = package("detr_jittor.pt.export").to_onnx(twin.model, False)
     for b, h, w in ((1, 75, 133), (2, 128, 96)):
         images = np.random.default_rng(h).standard_normal((b, 3, h, w), np.float32)

@@ -19,7 +19,8 @@ BOX = SMALL.replace(decoder="box")
 PARTS = {"all parts": {}, "pre-norm, three stages": {"pre_norm": True, "backbone_stages": 3},
          "no conditional": {"no_conditional": True}, "no sampling": {"no_sampling": True},
          "no focal": {"no_focal": True}, "no denoising": {"denoising": 0}, "one layer": {"dec_layers": 1},
-         "quality": {"class_loss": "quality"},
+         "quality, own heads": {"class_loss": "quality", "layer_heads": "own", "dec_layers": 3},
+         "no focal, own heads": {"no_focal": True, "layer_heads": "own"},
          "DC5, batch norm": {"dilation": True, "backbone_norm": "batch", "dec_layers": 3}}
 
 

@@ -79,6 +79,8 @@ MODEL = {  # option → (options, what must be true with them and not without)
     "no_sampling": ({"decoder": "box", "no_sampling": True},
                     lambda s: s.has("box_delta") and not s.has("transformer.maps")),
     "no_focal": ({"decoder": "box", "no_focal": True}, lambda s: s.has("box_delta") and s.has("class_embed")),
+    "layer_heads": ({"decoder": "box", "layer_heads": "own"},
+                    lambda s: s.has("box_heads.0") and s.has("class_heads.0")),
     "denoising": ({"decoder": "box", "denoising": 2}, lambda s: s.has("label_embed") and "loss_giou_dn" in s.step()),
 }
 

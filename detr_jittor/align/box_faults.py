@@ -33,7 +33,7 @@ BOX_FAULTS = (
 
     # queries and boxes
     fault("refinement added to the box, not to its logit", "forward", "jt/box_decoder.py",
-          "moved = logits + box_delta(hs[-1])", "moved = boxes + box_delta(hs[-1])"),
+          "moved = logits + box_deltas[number](hs[-1])", "moved = boxes + box_deltas[number](hs[-1])"),
     fault("sine of the centre with x before y", "forward", "jt/box_decoder.py",
           "place = sines[:, :, :2].flatten(2)", "place = jt.concat([sines[:, :, 1], sines[:, :, 0]], dim=2)"),
     fault("a query's head scaled as without its place", "forward", "jt/box_decoder.py",

@@ -15,6 +15,7 @@ from detr_jittor.align.stage import Stage
 from detr_jittor.align.stages import STAGES
 from detr_jittor.align.trial import JITTOR, AlignPlan, Trial
 from detr_jittor.config.options import Config
+from detr_jittor.config.presets import OF_BOX
 from detr_jittor.report.log import write_whole
 from detr_jittor.twin import processor
 
@@ -54,14 +55,14 @@ class SeedResult:
 def small_config(folder: Path, seed: int, plain: bool, decoder: str = "detr") -> Config:
     """A model that has all parts of the large one, DC5 too, and is quick.
 
-    Args: decoder: of `ModelConfig`, and behind a comma, if not the usual one, the class loss of `LossConfig`.
+    Args: decoder: of `ModelConfig`; with ", quality" behind it, as the presets have it.
     """
-    decoder, _, class_loss = decoder.partition(", ")
+    decoder, _, quality = decoder.partition(", ")
     return Config().replace(
         backbone="resnet18", backbone_stages=3, dilation=True, backbone_norm="frozen", enc_layers=2, dec_layers=2,
         hidden_dim=64, nheads=4, dim_feedforward=128, num_queries=20, num_classes=len(CATEGORIES),
         coco_path=str(folder), min_size=64, max_size=96, epochs=12, lr_drop=5, seed=seed, plain=plain, decoder=decoder,
-        class_loss=class_loss or "focal")
+        **(OF_BOX if quality else {}))
 
 
 def run(plain: bool = False, faults: tuple[Fault, ...] = ALL_FAULTS, seeds: int = 1, first: int = FIRST,

@@ -10,7 +10,7 @@ from detr_jittor.bench.group import Group
 from detr_jittor.bench.rivals import JITTOR
 from detr_jittor.bench.session import TWINS, Session, seconds
 from detr_jittor.config.options import Config
-from detr_jittor.config.presets import BOX_DEMO
+from detr_jittor.config.presets import OF_BOX
 from detr_jittor.twin.synthetic import random_batch
 
 
@@ -29,7 +29,7 @@ def demo_step(session: Session) -> None:
     group.close()
     many = demo.replace(threads=2 * session.threads)
     demo_steps(session, f"{name}, twice as many threads as processors", many, session.plan.busy_rounds)[1].close()
-    box = demo.replace(decoder="box", denoising=BOX_DEMO.model.denoising)
+    box = demo.replace(**OF_BOX)
     demo_steps(session, f"{name}, box decoder", box, session.plan.busy_rounds)[1].close()
 
 

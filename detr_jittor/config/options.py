@@ -51,6 +51,8 @@ class ModelConfig:
     no_conditional: bool = option(False, "box decoder: positions added to content, not beside it (added)")
     no_sampling: bool = option(False, "box decoder: every layer looks at the whole picture (added)")
     no_focal: bool = option(False, "box decoder: classes with \"no object\" by cross entropy, as DETR's (added)")
+    layer_heads: str = option("shared", "box decoder: class and box heads that all decoder layers share, or own ones "
+                              "for each (added)", ("shared", "own"))
     denoising: int = option(5, "box decoder: noisy copies of each object in training; 0: none (added)")
     num_classes: int | None = option(None, "largest label + 1; taken from the dataset if not given (added)")
 

@@ -13,7 +13,8 @@ DEMO = Config().replace(
 )
 
 # The same pictures with the box decoder, in a quarter of the steps.
-BOX_DEMO = DEMO.replace(decoder="box", denoising=5, class_loss="quality", epochs=8, lr_drop=6, eval_every=2)
+OF_BOX = {"decoder": "box", "denoising": 5, "layer_heads": "own", "class_loss": "quality"}
+BOX_DEMO = DEMO.replace(**OF_BOX, epochs=8, lr_drop=6, eval_every=2)
 
 # Learns sixty photographs by heart in 6000 steps, for `detr-jittor compare`; what it has learned shows on them alone.
 MINIMAL = Config().replace(
@@ -23,7 +24,7 @@ MINIMAL = Config().replace(
     min_size=160, max_size=224, augmentation="none", num_workers=1, eval_every=25, eval_train=60,
 )
 
-BOX_MINIMAL = MINIMAL.replace(decoder="box", denoising=5, class_loss="quality")
+BOX_MINIMAL = MINIMAL.replace(**OF_BOX)
 
 # By decoder and name
 PRESETS = {"detr": {"demo": DEMO, "minimal": MINIMAL}, "box": {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}}

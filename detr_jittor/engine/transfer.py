@@ -12,8 +12,10 @@ from detr_jittor.checkpoint.backbone import OPTIONAL
 from detr_jittor.checkpoint.keymap_transformers import OF_MASKS
 from detr_jittor.checkpoint.layout import Checkpoint
 from detr_jittor.errors import DetrError, visible
+from detr_jittor.twin.parameters import as_last_layers
 from detr_jittor.types import Classes, State
 
+OF_LAYERS = "class_heads.", "box_heads."  # of the decoder layers before the last, which may have their own
 BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
 COMMON = ("backbone.", "input_proj.", "transformer.encoder.")  # what detectors of both kinds have
 HEAD_ROOMS = tuple(f"{prefix}{name}." for name in HEADS for prefix in ("", "detr."))
@@ -42,6 +44,8 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     remarks = []
     if mask_parts:
         remarks.append(f"{' and '.join(mask_parts)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
+    if BOX in given:
+        remarks += fitted_heads(state, given, own)
     head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
     of_head = f"{head}.weight", f"{head}.bias"
     if (BOX in given) != (BOX in own):
@@ -55,7 +59,8 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
         after = len(own[prefix + of_head[0]]) - HEADS[head]
         kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, after, HEADS[head] > 0)
         remarks += [remark, *fitted_labels(state, own)]
-        for name in (*of_head, LABELS) if kept is not None else ():
+        of_layers = [name for name in own if name.startswith(OF_LAYERS[0])]
+        for name in (*of_head, *of_layers, LABELS) if kept is not None else ():
             if name in given and prefix + name in own:
                 rows = {k: v for k, v in kept.items() if k < after or name != LABELS}
                 if has_rows(given[name], own[prefix + name], rows):
@@ -80,6 +85,15 @@ def other_decoder(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> s
     state.update(anew)
     parts = sorted({".".join(name.split(".")[:2 if name.startswith("transformer.") else 1]) for name in anew})
     return f"another decoder: {len(anew)} arrays start anew, of {', '.join(parts)}"
+
+
+def fitted_heads(state: dict[str, np.ndarray], given: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:
+    """Give decoder layers that have heads of their own, of which the file knows nothing, the one that it has. Returns:
+    what happens to them."""
+    anew = [name for name in own if name.startswith(OF_LAYERS) and name not in given]
+    for name in anew:
+        given[name] = state[name] = given.get(as_last_layers(name, given), own[name])
+    return ["heads of the decoder layers: each begins as the last one of the file"] if anew else []
 
 
 def fitted_labels(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:

@@ -150,10 +150,11 @@ class BoxDecoder(nn.Module):
             self.query_scale = MLP(dim, dim, dim, 2)
         self.scaled = config.dec_layers > 1 and not config.no_conditional
 
-    def forward(self, x, logits, scene: Scene, box_delta, noisy: Noisy | None):
+    def forward(self, x, logits, scene: Scene, box_deltas: list, noisy: Noisy | None):
         """Decode the queries and refine their boxes.
 
-        Args: x [B, K, D] content, logits [B, K, 4] of the boxes, box_delta: the head that moves them.
+        Args: x [B, K, D] content, logits [B, K, 4] of the boxes, box_deltas: the head of each layer, which moves
+            them.
 
         Returns: hs [L, B, K, D], the output of every layer through the same norm, and its boxes [L, B, K, 4].
         """
@@ -167,7 +168,7 @@ class BoxDecoder(nn.Module):
                 place = place * self.query_scale(hs[-1])
             x = layer(x, query_pos, place, scene, boxes, noisy)
             hs.append(self.norm(x))
-            moved = logits + box_delta(hs[-1])  # σ⁻¹(r) + Δ
+            moved = logits + box_deltas[number](hs[-1])  # σ⁻¹(r) + Δ
             found.append(moved.sigmoid())
             logits = moved.detach()
         return torch.stack(hs), torch.stack(found)
@@ -197,7 +198,7 @@ class BoxTransformer(nn.Module):
         self.decoder = BoxDecoder(config)
         self.maps = nn.ModuleList([MapProjection(c, config.hidden_dim) for c in channels])
 
-    def forward(self, src, mask, pos, stages: list, stage_masks: list, extent, x, logits, box_delta, noisy=None):
+    def forward(self, src, mask, pos, stages: list, stage_masks: list, extent, x, logits, box_deltas, noisy=None):
         """Encode the picture, then decode the queries.
 
         Args: src [B, D, h, w] features, mask [B, h, w] bool, pos [B, D, h, w]; stages [B, C, h', w'] of the backbone
@@ -211,4 +212,4 @@ class BoxTransformer(nn.Module):
         maps = [projection(stage).permute(0, 2, 3, 1) for projection, stage in zip(self.maps, stages)]
         maps = [x * ~hidden[..., None] for x, hidden in zip([*maps, memory.view(b, h, w, d)], [*stage_masks, mask])]
         scene = Scene(memory, mask.flatten(1), pos, maps, extent)
-        return self.decoder(x, logits, scene, box_delta, noisy)
+        return self.decoder(x, logits, scene, box_deltas, noisy)

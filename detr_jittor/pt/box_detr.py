@@ -29,6 +29,11 @@ class BoxDETR(nn.Module):
             self.class_score = nn.Linear(dim, num_classes)
         self.focal = not config.no_focal
         self.box_delta = MLP(dim, dim, 4, 3)
+        # The heads above are those of the last decoder layer, or of all; these are of the others
+        others = config.dec_layers - 1 if config.layer_heads == "own" else 0
+        self.class_heads = nn.ModuleList([nn.Linear(dim, num_classes + config.no_focal) for _ in range(others)])
+        self.box_heads = nn.ModuleList([MLP(dim, dim, 4, 3) for _ in range(others)])
+        self.layers, self.own_heads = config.dec_layers, config.layer_heads == "own"
         self.query_content = nn.Embedding(config.num_queries, dim)
         self.query_box = nn.Embedding(config.num_queries, 4)
         if config.denoising:
@@ -54,8 +59,15 @@ class BoxDETR(nn.Module):
         extent = torch.stack([down, across], 1)  # [B, 2]
         x, logits = self.queries(len(images), noisy)
         hs, boxes = self.transformer(self.input_proj(features[-1]), small, pos, stages, masks, extent, x, logits,
-                                     self.box_delta, noisy)
-        return (self.class_score if self.focal else self.class_embed)(hs), boxes
+                                     self.of_layers(self.box_heads, self.box_delta), noisy)
+        last = self.class_score if self.focal else self.class_embed
+        if not self.own_heads:
+            return last(hs), boxes
+        return torch.stack([head(x) for head, x in zip(self.of_layers(self.class_heads, last), hs)]), boxes
+
+    def of_layers(self, others, last) -> list:
+        """The head of every decoder layer"""
+        return [*others, last] if self.own_heads else [last] * self.layers
 
     def queries(self, b: int, noisy: Noisy | None):
         """Content [B, K, D] and boxes [B, K, 4], as logits"""

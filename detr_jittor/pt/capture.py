@@ -18,7 +18,7 @@ from detr_jittor.pt.twin import PyTorchTwin
 from detr_jittor.twin.recorder import Gradients, Kinks, Recorder, listening, replaced, some_queries
 from detr_jittor.types import Batch
 
-MLPS = ("bbox_embed", "box_delta", "box_position", "query_scale")  # of linear layers in a row
+MLPS = ("bbox_embed", "box_delta", "box_heads", "box_position", "query_scale")  # of linear layers in a row
 
 
 def version() -> str:
@@ -62,8 +62,9 @@ def recording(model) -> Iterator[Recorder]:
 
 def is_recorded(path: str, module) -> bool:
     """Not what the Jittor twin has no output for: the layers inside fused steps, and dropout."""
-    inside = path.startswith("backbone.0") or path.endswith(("linear1", "linear2")) or any(
-        f"{mlp}.layers." in path for mlp in MLPS)
+    parts = path.split(".")
+    inside = path.startswith("backbone.0") or parts[-1] in ("linear1", "linear2") or (
+        "layers" in parts and not set(MLPS).isdisjoint(parts))
     return path not in ("", "backbone") and not inside and not isinstance(module, Dropout)
 
 

@@ -4,6 +4,8 @@ A start value is a function of (seed, name, shape), in NumPy, so that both twins
 Names are the reference code's state-dict keys.
 """
 
+import re
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -74,13 +76,23 @@ BOX_DECODER = {
 }
 
 
+def as_last_layers(name: str, names: Container[str]) -> str:
+    """A weight of a decoder layer's own head by the name of the last layer's, with which it starts alike.
+
+    Args: names: of all weights.
+    """
+    classes = "class_score" if "class_score.weight" in names else "class_embed"
+    return re.sub(r"^box_heads\.\d+", "box_delta", re.sub(r"^class_heads\.\d+", classes, name))
+
+
 def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]], seed: int) -> np.ndarray:
     """The start value of one weight, float32, as the reference code initialises it.
 
     Args:
         shapes: the shapes of all weights; a bias is drawn by the fan-in of its weight.
     """
-    rng = seeding.generator(seed, seeding.place_id(name))
+    alike = as_last_layers(name, shapes)
+    rng = seeding.generator(seed, seeding.place_id(alike))
     bias = name.endswith("bias")
     if is_norm(name) or "norm" in name or ".gn" in name:
         return np.full(shape, 0.0 if bias or name.endswith("running_mean") else 1.0, np.float32)
@@ -90,8 +102,8 @@ def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int
         return rng.random(shape, np.float32)
     if "query_embed" in name:
         return rng.standard_normal(shape, np.float32)
-    if name in BOX_DECODER:
-        return BOX_DECODER[name](rng, shape).astype(np.float32)
+    if alike in BOX_DECODER:
+        return BOX_DECODER[alike](rng, shape).astype(np.float32)
     if "mask_head" in name:  # kaiming uniform, a = 1
         bound = 0.0 if bias else np.sqrt(3 / np.prod(shape[1:]))
     elif "in_proj_bias" in name or "out_proj.bias" in name or (bias and "bbox_attention" in name):

@@ -6,7 +6,7 @@ Weights as they are initialised would hide faults: biases are zero, norms the id
 import numpy as np
 
 from detr_jittor.twin import seeding
-from detr_jittor.twin.parameters import initial_values, is_norm
+from detr_jittor.twin.parameters import as_last_layers, initial_values, is_norm
 from detr_jittor.types import Batch, Target
 
 
@@ -28,7 +28,7 @@ def conditioned(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.n
             value[...] = rng.uniform(*((0.1, 0.4) if ends_block(name, shapes) else (0.5, 1.5)), value.shape)
         elif "norm" in name and name.endswith("weight"):
             value[...] = rng.uniform(0.7, 1.3, value.shape)
-        elif name.startswith("box_delta.layers.2."):  # which start at zero
+        elif as_last_layers(name, shapes).startswith("box_delta.layers.2."):  # which start at zero
             value[...] = rng.normal(0, 0.1, value.shape)
         elif name.startswith(("query_content", "label_embed")):
             value *= 50
