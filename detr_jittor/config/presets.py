@@ -12,8 +12,10 @@ DEMO = Config().replace(
     min_size=96, max_size=96, augmentation="flip", num_workers=1, eval_every=4,
 )
 
-# The same pictures with the box decoder, in a quarter of the steps.
+# What all presets of the box decoder have.
 OF_BOX = {"decoder": "box", "denoising": 5, "layer_heads": "own", "class_loss": "quality"}
+
+# The same pictures with the box decoder, in a quarter of the steps.
 BOX_DEMO = DEMO.replace(**OF_BOX, epochs=8, lr_drop=6, eval_every=2)
 
 # Learns sixty photographs by heart in 6000 steps, for `detr-jittor compare`; what it has learned shows on them alone.

@@ -33,7 +33,7 @@ def oracle_items(trial: Trial, truth: dict[str, float]) -> list[Item]:
     rows = np.concatenate([logits[i][a.queries] for i, a in enumerate(assignment)])
     of_rows = np.concatenate([classes[i][a.queries] for i, a in enumerate(assignment)])
     terms = {
-        "loss_ce": class_loss(trial, logits, classes, qualities(boxes, targets, assignment), divisor),
+        "loss_ce": class_loss(trial, logits, boxes, classes, assignment, divisor),
         "loss_bbox": ref.box_l1(matched, wanted, divisor), "loss_giou": ref.box_giou(matched, wanted, divisor),
         "class_error": ref.class_error(rows, of_rows),
         "cardinality_error": (ref.focal_cardinality_error if each else ref.cardinality_error)(logits, trial.sizes),
@@ -41,13 +41,14 @@ def oracle_items(trial: Trial, truth: dict[str, float]) -> list[Item]:
     return [oracle_item(name, np.array(truth[name]), np.array(term)) for name, term in terms.items()]
 
 
-def class_loss(trial: Trial, logits: np.ndarray, classes: np.ndarray, quality: np.ndarray, divisor: float) -> float:
-    """Args: as the oracle's: logits [B, Q, C or C + 1], classes and quality [B, Q]."""
+def class_loss(trial: Trial, logits: np.ndarray, boxes: np.ndarray, classes: np.ndarray, assignment: list,
+               divisor: float) -> float:
+    """Args: as the oracle's: logits [B, Q, C or C + 1], boxes [B, Q, 4], classes [B, Q]."""
     loss = trial.config.loss
     if not trial.config.model.has_focal:
         return ref.cross_entropy(logits, classes, loss.eos_coef)
     if loss.class_loss == "quality":
-        return ref.quality_classes(logits, classes, quality, divisor)
+        return ref.quality_classes(logits, classes, qualities(boxes, trial.batch.targets, assignment), divisor)
     return ref.focal_classes(logits, classes, divisor, loss.focal_alpha)
 
 

@@ -65,7 +65,10 @@ struct Totals {
 };
 template <int step>
 struct Totals<1, step> {
-    static Lanes of(const Lanes* v) { return Totals<1, 2 * step>::of(&static_cast<const Lanes&>(folded<step>(*v, *v))); }
+    static Lanes of(const Lanes* v) {
+        Lanes half = folded<step>(*v, *v);
+        return Totals<1, 2 * step>::of(&half);
+    }
 };
 template <>
 struct Totals<1, lanes> {
