@@ -47,10 +47,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(cls):
 
 
 @TWINS
-def test_parts_of_a_step_add_up_to_it(cls):
+@pytest.mark.parametrize("model", [{}, {"query_groups": 3, "no_focal": True}], ids=str)
+def test_parts_of_a_step_add_up_to_it(cls, model):
     batch, logs = small_batch(3), []
     for options in ({}, {"accumulate": 2, "batch_size": 1}):
-        logs.append(twin_with(cls, **options).train_step(batch, 3, 1.0))
+        logs.append(twin_with(cls, **model, **options).train_step(batch, 3, 1.0))
     for name, value in logs[0].items():
         if name != "class_error":
             assert logs[1][name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
@@ -115,6 +116,8 @@ def test_the_shapes_tell_the_parts():
     assert other["no_focal"] and other["no_sampling"] and other["no_conditional"] and other["denoising"] == 0
     assert options["layer_heads"] == other["layer_heads"] == "shared"
     assert options_of(twin_with(PyTorchTwin, layer_heads="own").state().model, heads=4)["layer_heads"] == "own"
+    assert options["query_groups"] == 1
+    assert options_of(twin_with(PyTorchTwin, query_groups=3).state().model, heads=4)["query_groups"] == 3
 
 
 def classes(*names: str) -> Classes:
@@ -182,9 +185,24 @@ def test_copies_can_come_and_go():
     assert any("label_embed.weight: starts anew" in remark for remark in remarks)
 
 
-@pytest.mark.parametrize("heads", ["shared", "own"])
-def test_onnx_agrees(heads):
-    twin = twin_with(PyTorchTwin, layer_heads=heads)
+@pytest.mark.parametrize("groups, said", [(1, "left out, as --query_groups is 1"), (2, "start anew"), (3, "")])
+def test_groups_of_queries_can_come_and_go(groups, said):
+    """The first group is the detector and stays."""
+    given = twin_with(PyTorchTwin, query_groups=3).state()
+    new = PyTorchTwin(BOX.replace(query_groups=groups), NUM_CLASSES)
+    names = classes(*(f"kind {i}" for i in range(NUM_CLASSES)))
+    state, remarks = fitted("box.pth", Checkpoint(given, classes=names), new.state().model, names)
+    new.load(state)
+    assert [remark for remark in remarks if "groups" in remark] == (
+        [f"groups of queries besides the first: {said}"] if said else [])
+    assert np.array_equal(new.state().model["query_box.weight"], given.model["query_box.weight"])
+    if groups == 3:
+        assert np.array_equal(new.state().model["group_box.weight"], given.model["group_box.weight"])
+
+
+@pytest.mark.parametrize("options", [{"layer_heads": "shared"}, {"layer_heads": "own"}, {"query_groups": 2}], ids=str)
+def test_onnx_agrees(options):
+    twin = twin_with(PyTorchTwin, **options)
     content = package("detr_jittor.pt.export").to_onnx(twin.model, False)
     for b, h, w in ((1, 75, 133), (2, 128, 96)):
         images = np.random.default_rng(h).standard_normal((b, 3, h, w), np.float32)

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
-from small import NUM_CLASSES, SMALL, begin_alike, both_twins, small_batch
+from small import NUM_CLASSES, SMALL, begin_alike, both_twins, small_batch, small_state
 
 from detr_jittor.align.stages.gradients import norm
 from detr_jittor.config.check import check
 from detr_jittor.errors import DetrError
 from detr_jittor.frameworks.load import part
 from detr_jittor.jt.setup.runtime import jt
+from detr_jittor.jt.twin import JittorTwin
 from detr_jittor.twin import seeding
 
 import torch  # isort: skip  (after jittor)
+from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +22,8 @@ PARTS = {"all parts": {}, "pre-norm, three stages": {"pre_norm": True, "backbone
          "no conditional": {"no_conditional": True}, "no sampling": {"no_sampling": True},
          "no focal": {"no_focal": True}, "no denoising": {"denoising": 0}, "one layer": {"dec_layers": 1},
          "quality, own heads": {"class_loss": "quality", "layer_heads": "own", "dec_layers": 3},
+         "groups": {"query_groups": 3, "class_loss": "quality"},
+         "groups alone, no focal": {"query_groups": 2, "denoising": 0, "no_focal": True},
          "no focal, own heads": {"no_focal": True, "layer_heads": "own"},
          "DC5, batch norm": {"dilation": True, "backbone_norm": "batch", "dec_layers": 3}}
 
@@ -96,6 +100,26 @@ def test_the_queries_do_not_see_the_copies():
         assert "loss_ce_dn" in logs[1] and "loss_ce_dn" not in logs[0]
 
 
+def test_a_group_of_queries_is_a_detector_of_its_own():
+    """In evaluation there is one. In training, groups that are alike each have the losses of one alone; and a change of
+    another group does not reach the first, nor the copies."""
+    for cls in (JittorTwin, PyTorchTwin):
+        logs = []
+        for groups, moved in ((1, 0), (3, 0), (3, 1)):
+            twin = cls(BOX.replace(dropout=0.0, query_groups=groups), NUM_CLASSES)
+            state = small_state(twin)
+            for name in ("content", "box") if groups > 1 else ():
+                own, others = (state.model[f"{kind}_{name}.weight"] for kind in ("query", "group"))
+                others[...] = np.tile(own, (groups - 1, 1)) + moved
+            twin.load(state)
+            assert twin.predict(small_batch(3)).boxes.shape == (2, 20, 4)
+            logs.append(twin.train_step(small_batch(3), 3, 1.0))
+        for name in logs[0].keys() - {"grad_norm"}:
+            assert logs[1][name] == pytest.approx(logs[0][name], rel=2e-6, abs=1e-6), name
+        assert logs[2]["loss_giou_dn"] == pytest.approx(logs[0]["loss_giou_dn"], rel=2e-6)
+        assert logs[2]["loss_giou"] != pytest.approx(logs[0]["loss_giou"], rel=1e-3)
+
+
 @pytest.mark.parametrize("framework", ["jittor", "pytorch"])
 def test_the_quality_loss_by_hand(framework):
     """Two queries, three classes; the second query has an object of class 1, and half of its box is right."""
@@ -115,7 +139,8 @@ def test_the_quality_loss_by_hand(framework):
 @pytest.mark.parametrize("options, reason", [
     ({"masks": True, "hidden_dim": 128, "nheads": 8}, "--masks does not go with --decoder box"),
     ({"position_embedding": "learned"}, "between the places"), ({"hidden_dim": 48, "nheads": 4}, "divisible by 32"),
-    ({"decoder": "detr", "no_sampling": True}, "a part of the box decoder"), ({"denoising": -1}, "is negative")])
+    ({"decoder": "detr", "no_sampling": True}, "a part of the box decoder"), ({"denoising": -1}, "is negative"),
+    ({"query_groups": 0}, "less than 1")])
 def test_what_cannot_be_is_refused_with_the_reason(options, reason):
     check(BOX)
     with pytest.raises(DetrError, match=reason):

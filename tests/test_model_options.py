@@ -81,6 +81,7 @@ MODEL = {  # option → (options, what must be true with them and not without)
     "no_focal": ({"decoder": "box", "no_focal": True}, lambda s: s.has("box_delta") and s.has("class_embed")),
     "layer_heads": ({"decoder": "box", "layer_heads": "own"},
                     lambda s: s.has("box_heads.0") and s.has("class_heads.0")),
+    "query_groups": ({"decoder": "box", "query_groups": 3}, lambda s: s.shapes.get("group_box.weight") == (40, 4)),
     "denoising": ({"decoder": "box", "denoising": 2}, lambda s: s.has("label_embed") and "loss_giou_dn" in s.step()),
 }
 

@@ -13,6 +13,11 @@ def of_quality(name: str, stage: str, *changes: str) -> Fault:
     return fault(name, stage, "jt/box_criterion.py", *changes, decoder="box, quality")
 
 
+def of_groups(name: str, file: str, *changes: str) -> Fault:
+    """A fault of several groups of queries, which only training has."""
+    return fault(name, "gradients", file, *changes, decoder="box, groups")
+
+
 BOX_FAULTS = (
     fault("every class likely at the start", "structure", "twin/parameters.py", "-np.log(99)", "0.0"),
 
@@ -58,14 +63,15 @@ BOX_FAULTS = (
     fault("groups that see each other", "losses", "jt/box_decoder.py",
           "b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]",
           "b, groups, copies = len(x), 1, noisy.labels.shape[1]",
-          "jt.array(noisy.hidden(first))",
-          "jt.concat([jt.array(noisy.hidden(first))[::noisy.groups][:, :first]] "
+          "jt.array(noisy.hidden(self.queries))",
+          "jt.concat([jt.array(noisy.hidden(self.queries))[::noisy.groups][:, :self.queries]] "
           "+ [jt.array(noisy.empty)] * noisy.groups, dim=1)"),
     fault("queries that see the denoising part", "losses", "jt/box_decoder.py",
-          "of_queries = transformer.attention(q, k, v,",
-          "of_queries = transformer.attention(q, *(jt.concat(y, dim=1) for y in ([k, k_dn], [v, v_dn])),"),
+          "of_queries = self.within_groups(q, k, v)",
+          "of_queries = transformer.attention(q, *(jt.concat(y, dim=1) for y in ([k, k_dn], [v, v_dn])), "
+          "None, self.nheads, self.dropout)"),
     fault("copies that see empty places", "losses", "jt/box_decoder.py",
-          "jt.array(noisy.hidden(first))", "jt.zeros_like(jt.array(noisy.hidden(first)))"),
+          "jt.array(noisy.hidden(self.queries))", "jt.zeros_like(jt.array(noisy.hidden(self.queries)))"),
     fault("losses of all groups, not their mean", "losses", "jt/box_criterion.py",
           "number = noisy.groups * max(", "number = max("),
 
@@ -76,6 +82,16 @@ BOX_FAULTS = (
     of_quality("quality with a gradient", "gradients", "iou.detach().flatten()", "iou.flatten()"),
     of_quality("weights of wrong classes with a gradient", "gradients", "jt.sigmoid(logits.detach()) ** GAMMA",
                "jt.sigmoid(logits) ** GAMMA"),
+
+    # groups of queries
+    of_groups("groups of queries that see each other", "jt/box_decoder.py",
+              "y.reshape(-1, self.queries, d) for y in", "y for y in"),
+    of_groups("copies that see the last group of queries", "jt/box_decoder.py",
+              "split(x, 1, self.queries)[0]", "split(x, 1, x.shape[1] - self.queries)[1]"),
+    of_groups("losses of all groups of queries, not their mean", "jt/box_criterion.py",
+              "return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)",
+              "names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)\n"
+              "        return names, values * groups, indices"),
 
     # gradients
     fault("box gradient not stopped", "gradients", "jt/box_decoder.py", "logits = moved.detach()", "logits = moved"),

@@ -19,7 +19,7 @@ class Fault:
     stage: str  # the stage that must catch it
     file: str  # relative to the package, e.g. "jt/criterion.py"
     changes: tuple[tuple[str, str], ...]  # (text, what stands in its place); each text occurs exactly once
-    decoder: str = "detr"  # of the model that has the part; "box, quality": as the presets have it
+    decoder: str = "detr"  # of the model that has the part, as `selftest.small_config` has it
 
     @property
     def module(self) -> str:

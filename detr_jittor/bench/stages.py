@@ -30,7 +30,7 @@ def stages(twin: Twin, batch: Batch, seed: int, finish: Callable[[], None]) -> d
     noisy = twin.copies(batch)
     outputs = twin.forward(batch, *noisy)
     lap()
-    indices = twin.match(outputs, batch)
+    indices = twin.match(outputs, batch, noisy)
     lap()
     loss = twin.losses(outputs, batch, indices, noisy=noisy)[2]
     lap()

@@ -9,7 +9,8 @@ from detr_jittor.errors import DetrError
 LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
     "num_queries": 100_000, "hidden_dim": 65_536, "nheads": 65_536, "dim_feedforward": 1_000_000, "enc_layers": 1_000,
     "dec_layers": 1_000, "num_classes": 1_000_000, "batch_size": 100_000, "accumulate": 100_000, "num_workers": 1_000,
-    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000, "threads": 1_000}
+    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000, "query_groups": 1_000,
+    "threads": 1_000}
 
 
 def check(config: Config) -> None:
@@ -48,7 +49,7 @@ def memory_of_weights(config: Config) -> int:
     m = config.model
     attention, forward = 4 * m.hidden_dim ** 2, 2 * m.hidden_dim * m.dim_feedforward
     layers = m.enc_layers * (attention + forward) + m.dec_layers * (2 * attention + forward)
-    return 16 * (layers + m.hidden_dim * (m.num_queries + (m.num_classes or 0)))
+    return 16 * (layers + m.hidden_dim * (m.query_groups * m.num_queries + (m.num_classes or 0)))
 
 
 def physical_memory() -> int:
@@ -94,6 +95,7 @@ def box_rules(m: ModelConfig):
     for name in ("no_conditional", "no_sampling", "no_focal"):
         yield (getattr(m, name) and not box, f"--{name} leaves out a part of the box decoder.",
                "Leave it out, or add --decoder box.")
+    yield m.query_groups < 1, f"--query_groups {m.query_groups} is less than 1.", "Give 1 for no others, or more."
     yield m.denoising < 0, f"--denoising {m.denoising} is negative.", "Give 0 for none, or more."
     yield (box and m.masks, "--masks does not go with --decoder box: the mask head reads where queries look on the "
            "whole picture.", "Leave one out.")

@@ -54,6 +54,8 @@ class ModelConfig:
     layer_heads: str = option("shared", "box decoder: class and box heads that all decoder layers share, or own ones "
                               "for each (added)", ("shared", "own"))
     denoising: int = option(5, "box decoder: noisy copies of each object in training; 0: none (added)")
+    query_groups: int = option(1, "box decoder: groups of queries in training, each of which finds all objects; only "
+                               "the first is used afterwards (added)")
     num_classes: int | None = option(None, "largest label + 1; taken from the dataset if not given (added)")
 
     @property

@@ -17,6 +17,7 @@ from detr_jittor.types import Classes, State
 
 OF_LAYERS = "class_heads.", "box_heads."  # of the decoder layers before the last, which may have their own
 BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
+OF_GROUPS = "group_content.weight", "group_box.weight"  # only with several groups of queries
 COMMON = ("backbone.", "input_proj.", "transformer.encoder.")  # what detectors of both kinds have
 HEAD_ROOMS = tuple(f"{prefix}{name}." for name in HEADS for prefix in ("", "detr."))
 SHOWN = 12  # names of classes listed of each kind
@@ -45,7 +46,7 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     if mask_parts:
         remarks.append(f"{' and '.join(mask_parts)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
     if BOX in given:
-        remarks += fitted_heads(state, given, own)
+        remarks += fitted_heads(state, given, own) + fitted_groups(state, own)
     head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
     of_head = f"{head}.weight", f"{head}.bias"
     if (BOX in given) != (BOX in own):
@@ -94,6 +95,21 @@ def fitted_heads(state: dict[str, np.ndarray], given: dict[str, np.ndarray], own
     for name in anew:
         given[name] = state[name] = given.get(as_last_layers(name, given), own[name])
     return ["heads of the decoder layers: each begins as the last one of the file"] if anew else []
+
+
+def fitted_groups(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:
+    """The groups of queries besides the first are of training alone, and may be others. Returns: what happens to them.
+    """
+    fits = all((name in state) == (name in own) and (name not in own or state[name].shape == own[name].shape)
+               for name in OF_GROUPS)
+    if fits:
+        return []
+    for name in OF_GROUPS:
+        state.pop(name, None)
+        if name in own:
+            state[name] = own[name]
+    return ["groups of queries besides the first: " + ("start anew" if OF_GROUPS[0] in own else
+                                                       "left out, as --query_groups is 1")]
 
 
 def fitted_labels(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:

@@ -2,7 +2,8 @@
 that are refined layer by layer (DAB-DETR, arXiv 2201.12329, section 3), from the second layer on to samples from each
 query's own box (DE-DETR, arXiv 2203.09507).
 
-B batch, Q queries, G groups of T noisy copies, K = Q + G·T, S = h·w features of a picture, D width, n heads, L layers.
+B batch, R groups of Q queries, G groups of T noisy copies, K = R·Q + G·T, S = h·w features of a picture, D width,
+n heads, L layers.
 """
 
 from dataclasses import dataclass
@@ -32,23 +33,39 @@ class Scene:
 
 
 class QueryAttention(MultiheadAttention):
-    """Self-attention in which the queries see each other, and a group of noisy copies sees them and itself."""
+    """Self-attention in which the queries of a group see each other, and a group of noisy copies sees itself and the
+    first group of queries, which alone is used after training."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config.hidden_dim, config.nheads, config.dropout)
+        self.queries = config.num_queries
 
     def execute(self, x, pos, noisy: Noisy | None = None):
         """[B, K, D], their positions [B, K, D] → [B, K, D]"""
         q, k, v = self.project(x + pos, x + pos, x)
         if noisy is None:
-            return self.out_proj(transformer.attention(q, k, v, None, self.nheads, self.dropout))
+            return self.out_proj(self.within_groups(q, k, v))
         b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]
-        first = x.shape[1] - copies  # Q
-        (q, q_dn), (k, k_dn), (v, v_dn) = (split(y, 1, first) for y in (q, k, v))  # [B, Q, D], [B, G·T, D]
-        of_queries = transformer.attention(q, k, v, None, self.nheads, self.dropout)
+        first = x.shape[1] - copies  # R·Q
+        (q, q_dn), (k, k_dn), (v, v_dn) = (split(y, 1, first) for y in (q, k, v))  # [B, R·Q, D], [B, G·T, D]
+        of_queries = self.within_groups(q, k, v)
+        k, v = self.first_group(k), self.first_group(v)
         # Each group is a row of its own in the batch: so the groups cannot see each other
         q_dn = q_dn.reshape(b * groups, copies // groups, -1)  # [B·G, T, D]
         k_dn, v_dn = self.beside(k, k_dn, groups), self.beside(v, v_dn, groups)  # [B·G, Q + T, D]
-        hidden = jt.array(noisy.hidden(first))  # [B·G, Q + T]
+        hidden = jt.array(noisy.hidden(self.queries))  # [B·G, Q + T]
         of_copies = transformer.attention(q_dn, k_dn, v_dn, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
         return self.out_proj(jt.concat([of_queries, of_copies], dim=1))
+
+    def within_groups(self, q, k, v):
+        """[B, R·Q, D] each → [B, R·Q, D]; each group is a row of its own in the batch"""
+        b, _, d = q.shape
+        q, k, v = (y.reshape(-1, self.queries, d) for y in (q, k, v))  # [B·R, Q, D]
+        return transformer.attention(q, k, v, None, self.nheads, self.dropout).reshape(b, -1, d)
+
+    def first_group(self, x):
+        """[B, R·Q, D] → [B, Q, D]"""
+        return split(x, 1, self.queries)[0] if x.shape[1] > self.queries else x
 
     def beside(self, queries, copies, groups: int):
         """The queries beside each group of copies: [B, Q, D] and [B, G·T, D] → [B·G, Q + T, D]"""
@@ -113,7 +130,7 @@ class ConditionalAttention(nn.Module):
 class BoxDecoderLayer(nn.Module, FeedForward):
     def __init__(self, config: ModelConfig, sampled: bool):
         dim = config.hidden_dim
-        self.self_attn = QueryAttention(dim, config.nheads, config.dropout)
+        self.self_attn = QueryAttention(config)
         self.multihead_attn = ConditionalAttention(config, sampled)
         self.linear1 = Linear(dim, config.dim_feedforward)
         self.dropout = Dropout(config.dropout)

@@ -1,6 +1,6 @@
 """The detector for few pictures (--decoder box): DETR's backbone and encoder, and a decoder whose queries are boxes.
 
-B batch, L decoder layers, Q queries, N noisy copies, K = Q + N, C classes, D width.
+B batch, L decoder layers, R groups of Q queries (1 but in training), N noisy copies, K = R·Q + N, C classes, D width.
 """
 
 from detr_jittor.config.options import ModelConfig
@@ -36,6 +36,12 @@ class BoxDETR(nn.Module):
         self.layers, self.own_heads = config.dec_layers, config.layer_heads == "own"
         self.query_content = nn.Embedding(config.num_queries, dim)
         self.query_box = nn.Embedding(config.num_queries, 4)
+        # Other groups of queries, each of which finds all objects: they train the decoder, and are not used afterwards
+        # (Group DETR, arXiv 2207.13085, section 3.2)
+        self.others = (config.query_groups - 1) * config.num_queries
+        if self.others:
+            self.group_content = nn.Embedding(self.others, dim)
+            self.group_box = nn.Embedding(self.others, 4)
         if config.denoising:
             self.label_embed = nn.Embedding(num_classes, dim)
         self.input_proj = Conv1x1(joiner.num_channels, dim)
@@ -72,8 +78,11 @@ class BoxDETR(nn.Module):
 
     def queries(self, b: int, noisy: Noisy | None):
         """Content [B, K, D] and boxes [B, K, 4], as logits"""
-        x = self.query_content.weight.unsqueeze(0).expand(b, -1, -1)  # [B, Q, D]
-        logits = self.query_box.weight.unsqueeze(0).expand(b, -1, -1)  # [B, Q, 4]
+        x, logits = self.query_content.weight, self.query_box.weight  # [Q, D], [Q, 4]
+        if self.others and self.is_training():
+            x = jt.concat([x, self.group_content.weight], dim=0)  # [R·Q, D]
+            logits = jt.concat([logits, self.group_box.weight], dim=0)  # [R·Q, 4]
+        x, logits = (y.unsqueeze(0).expand(b, -1, -1) for y in (x, logits))  # [B, R·Q, D], [B, R·Q, 4]
         if noisy is None:
             return x, logits
         shown = self.label_embed.weight[jt.array(noisy.labels)]  # [B, N, D]

@@ -72,7 +72,7 @@ class Criterion:
         target_boxes = jt.array(np.concatenate([t.boxes for t in targets]))  # [ΣT, 4]
         with jt.no_grad():
             cost = self.matching_cost(logits, boxes, labels, target_boxes)
-        return match(cost.numpy(), [len(t.labels) for t in targets])
+        return match(cost.numpy(), [len(t.labels) for t in targets], self.groups(logits))
 
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
                  processes: Processes = ALONE):
@@ -116,6 +116,10 @@ class Criterion:
             losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, num_boxes)
             names += ["loss_mask", "loss_dice"]
         return names, jt.concat([*losses.values()]), indices
+
+    def groups(self, logits) -> int:
+        """How many groups of queries stand side by side, each of which is matched by itself"""
+        return 1
 
     def quality(self, iou, pairs: np.ndarray, shape: tuple[int, ...]):
         """What the class loss is told of the boxes: nothing here"""

@@ -2,7 +2,8 @@
 Deformable DETR's, arXiv 2010.04159), or by one that knows how good the boxes are (DEIM, arXiv 2412.04234); and the
 losses of the noisy copies, which need no matching (DN-DETR, arXiv 2203.01305, section 4.2).
 
-B batch, L decoder layers, Q queries, N noisy copies, C classes, ΣT objects of the batch, M copies of objects.
+B batch, L decoder layers, R groups of Q queries, N noisy copies, C classes, ΣT objects of the batch, M copies of
+objects.
 """
 
 from collections.abc import Sequence
@@ -21,23 +22,38 @@ GAMMA = 1.5  # power of the quality, and of a wrong class's probability
 
 
 class BoxCriterion(Criterion):
-    """DETR's, with the losses of the noisy copies besides."""
+    """DETR's, for groups of queries, with the losses of the noisy copies besides."""
+
+    def __init__(self, config: LossConfig, num_classes: int, queries: int):
+        super().__init__(config, num_classes)
+        self.queries = queries  # Q
+
+    def groups(self, logits) -> int:
+        return logits.shape[2] // self.queries  # R
 
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
                  processes: Processes = ALONE, noisy: Noisy | None = None):
         """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …).
 
-        Args: logits [L, B, Q + N, C], boxes [L, B, Q + N, 4].
+        Args: logits [L, B, R·Q + N, C], boxes [L, B, R·Q + N, 4].
         """
         if noisy is None:
-            return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+            return self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         copies = noisy.labels.shape[1]
         (logits, logits_dn), (boxes, boxes_dn) = (x.split([x.shape[2] - copies, copies], 2) for x in (logits, boxes))
-        names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
+        names, values, indices = self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         losses = self.loss_copies(logits_dn, boxes_dn, targets, noisy, rest, processes)
         layers = len(logits)
         names = names + [name if i == layers - 1 else f"{name}_{i}" for name in losses for i in range(layers)]
         return names, torch.cat([values, *losses.values()]), indices
+
+    def of_groups(self, logits, boxes, targets: list[Target], indices, masks_of, rest: Sequence[int],
+                  processes: Processes):
+        """As `Criterion`; each group has the losses of a picture of its own, so that all are means over the groups."""
+        groups = self.groups(logits)
+        logits, boxes = (x.reshape(len(x), -1, self.queries, x.shape[3]) for x in (logits, boxes))  # [L, B·R, Q, …]
+        targets, rest = ([x for x in per_picture for _ in range(groups)] for per_picture in (targets, rest))
+        return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)
 
     def loss_copies(self, logits, boxes, targets: list[Target], noisy: Noisy, rest: Sequence[int],
                     processes: Processes):
@@ -112,6 +128,8 @@ def focal(wrong, share):
 
 
 def criterion_of(model: ModelConfig, loss: LossConfig, num_classes: int) -> Criterion:
+    if model.decoder == "detr":
+        return Criterion(loss, num_classes)
     by_class = QualityCriterion if loss.class_loss == "quality" else FocalCriterion
-    kind = Criterion if model.decoder == "detr" else BoxCriterion if model.no_focal else by_class
-    return kind(loss, num_classes)
+    kind = BoxCriterion if model.no_focal else by_class
+    return kind(loss, num_classes, model.num_queries)

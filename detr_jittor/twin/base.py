@@ -37,7 +37,7 @@ class BaseTwin:
             self.seed_dropout(key)
             noisy = self.copies(part)
             outputs = self.forward(part, *noisy)
-            indices = self.match(outputs, part)
+            indices = self.match(outputs, part, noisy)
             names, values, loss = self.losses(outputs, part, indices, rest, self.processes, noisy)
             logs.append(self.processes.mean_of(self.log(names, values, loss)))
             if not np.isfinite(logs[-1]["loss"]):
@@ -54,9 +54,9 @@ class BaseTwin:
         seed = seeding.step_seed(self.config.run.seed, self.optimizer.steps)
         return (noisy_copies(batch.targets, model.denoising, self.criterion.num_classes, seed),)
 
-    def match(self, outputs, batch: Batch) -> list:
-        """The assignment of every decoder layer that has losses."""
-        queries = self.config.model.num_queries  # noisy copies may stand behind them
+    def match(self, outputs, batch: Batch, noisy=()) -> list:
+        """The assignment of every decoder layer that has losses. Args: noisy: the copies behind the queries."""
+        queries = outputs[0].shape[2] - sum(copies.labels.shape[1] for copies in noisy)
         logits, boxes = (x[self.first_layer:, :, :queries] for x in outputs[:2])
         return self.criterion.match(logits, boxes, batch.targets)
 

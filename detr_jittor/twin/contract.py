@@ -111,8 +111,11 @@ class StepParts(Protocol):
     def forward(self, batch: Batch, *noisy: Noisy) -> Forward:
         """What the model says of a batch, and of the noisy copies behind its queries."""
 
-    def match(self, outputs: Forward, batch: Batch) -> list[list[Assignment]]:
-        """The assignment of every decoder layer that has losses, and of every picture."""
+    def match(self, outputs: Forward, batch: Batch, noisy: Sequence[Noisy] = ()) -> list[list[Assignment]]:
+        """The assignment of every decoder layer that has losses, and of every picture and group of queries.
+
+        Args: noisy: the copies in the outputs.
+        """
 
     def losses(self, outputs: Forward, batch: Batch, indices: list[list[Assignment]], rest: Sequence[int] = (),
                processes: Processes = ALONE, noisy: Sequence[Noisy] = ()) -> tuple[list[str], Any, Any]:

@@ -10,14 +10,15 @@ from detr_jittor.errors import DetrError
 from detr_jittor.types import Assignment
 
 
-def match(cost: np.ndarray, sizes: list[int]) -> list[list[Assignment]]:
-    """The cheapest one-to-one assignment, for each decoder layer and each picture by itself.
+def match(cost: np.ndarray, sizes: list[int], groups: int = 1) -> list[list[Assignment]]:
+    """The cheapest one-to-one assignment, for each decoder layer, picture and group of queries by itself.
 
     Args:
         cost: [L, B, Q, ΣT] cost of every query against the objects of all pictures of the batch, side by side.
         sizes: T of each picture; they add up to ΣT.
+        groups: R, of equally many queries each.
 
-    Returns: `result[layer][picture]`. With more objects than queries, the queries take the cheapest ones.
+    Returns: `result[layer][picture · R + group]`. With more objects than queries, the queries take the cheapest ones.
 
     Errors: DetrError if a cost is not finite (scipy would raise in its own words, other solvers answer silently).
     """
@@ -25,7 +26,8 @@ def match(cost: np.ndarray, sizes: list[int]) -> list[list[Assignment]]:
         raise DetrError("the matching cost is not finite: the model's outputs have diverged.",
                         "Lower --lr, or clip the gradients (--clip_max_norm 0.1).")
     ends = np.cumsum(sizes)
-    return [[assignment(layer[picture, :, end - size:end]) for picture, (size, end) in enumerate(zip(sizes, ends))]
+    return [[assignment(queries[:, end - size:end])
+             for picture, size, end in zip(layer, sizes, ends) for queries in np.split(picture, groups)]
             for layer in cost]
 
 

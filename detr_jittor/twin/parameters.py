@@ -69,6 +69,8 @@ def box_logits(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 BOX_DECODER = {
     "query_box.weight": box_logits,
     "query_content.weight": lambda rng, shape: rng.normal(0, 0.02, shape),
+    "group_box.weight": box_logits,
+    "group_content.weight": lambda rng, shape: rng.normal(0, 0.02, shape),
     "label_embed.weight": lambda rng, shape: rng.normal(0, 0.02, shape),
     "class_score.bias": lambda rng, shape: np.full(shape, -np.log(99)),  # one in a hundred is an object (focal loss)
     "box_delta.layers.2.weight": lambda rng, shape: np.zeros(shape),  # no box moves at first

@@ -28,7 +28,8 @@ def portions(batch: Batch, indices: list[list[Assignment]],
     """[(part, objects in each picture that is not in it, its part of the assignment)], one for each of so many
     processes."""
     size = -(-len(batch) // count)
-    return [(part, rest, [layer[number * size:(number + 1) * size] for layer in indices])
+    of_part = size * len(indices[0]) // len(batch)  # a picture has one assignment for each group of queries
+    return [(part, rest, [layer[number * of_part:(number + 1) * of_part] for layer in indices])
             for number, (part, rest, _) in enumerate(parts(batch, size, 0))]
 
 

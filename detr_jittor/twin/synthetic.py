@@ -30,7 +30,7 @@ def conditioned(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.n
             value[...] = rng.uniform(0.7, 1.3, value.shape)
         elif as_last_layers(name, shapes).startswith("box_delta.layers.2."):  # which start at zero
             value[...] = rng.normal(0, 0.1, value.shape)
-        elif name.startswith(("query_content", "label_embed")):
+        elif name.startswith(("query_content", "group_content", "label_embed")):
             value *= 50
         elif name.endswith("bias"):
             value[...] += rng.normal(0, 0.1, value.shape)
