@@ -3,6 +3,7 @@
 import numpy as np
 
 from detr_jittor.jt import kernels
+from detr_jittor.jt.kernels.plain import spread
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin import interpolation
 
@@ -46,8 +47,6 @@ class LayerNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """TRAP(jittor): group-norm. nn.GroupNorm computes E[x²] − E[x]², which loses all digits when the mean is large."""
-
     def __init__(self, groups: int, channels: int):
         self.groups = groups
         self.weight = jt.ones((channels,))
@@ -55,11 +54,7 @@ class GroupNorm(nn.Module):
 
     def execute(self, x):
         """[N, C, H, W] → [N, C, H, W]"""
-        n, c, h, w = x.shape
-        y = x.reshape(n * self.groups, c // self.groups, h, w)
-        centred = y - over(mean(y), y.shape)
-        y = centred * over(1 / jt.sqrt(mean(centred * centred) + 1e-5), y.shape)
-        return y.reshape(n, c, h, w) * spread(self.weight, x.shape) + spread(self.bias, x.shape)
+        return kernels.group_norm(x, self.weight, self.bias, self.groups)
 
 
 class Conv2d(nn.Conv2d):
@@ -69,28 +64,6 @@ class Conv2d(nn.Conv2d):
         """[N, C, H, W] → [N, C', H', W']"""
         y = nn.conv2d(x, self.weight, None, self.stride, self.padding)
         return y + spread(self.bias, y.shape)
-
-
-def spread(x, shape):
-    """[C] → [N, C, H, W]"""
-    return over(x.reshape(1, -1, 1, 1), shape)
-
-
-def over(x, shape):
-    """[N or 1, C or 1, 1, 1] → [N, C, H, W]
-
-    TRAP(jittor): long-sums. The gradient of one broadcast is one float32 sum over all that it fills: so axis by axis.
-    """
-    n, c, h, w = shape
-    return x.broadcast((n, c, 1, 1)).broadcast((n, c, h, 1)).broadcast((n, c, h, w))
-
-
-def mean(x):
-    """[N, C, H, W] → [N, 1, 1, 1]
-
-    TRAP(jittor): long-sums. One float32 sum over a million numbers loses three digits: so row by row.
-    """
-    return x.mean(3, keepdims=True).mean(2, keepdims=True).mean(1, keepdims=True)
 
 
 class Split(jt.Function):

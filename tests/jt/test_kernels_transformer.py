@@ -181,6 +181,14 @@ def test_layer_norm(shape, mean):
             lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias), arrays)
 
 
+@pytest.mark.parametrize("shape, groups, mean", [((2, 64, 9, 7), 32, 0), ((1, 24, 5, 33), 8, 100),
+                                                 ((3, 6, 1, 1), 2, 10)])
+def test_group_norm(shape, groups, mean):
+    arrays = {"x": normal(*shape) + np.float32(mean), "weight": normal(shape[1]), "bias": normal(shape[1])}
+    compare(lambda kernels, **v: kernels.group_norm(*v.values(), groups),
+            lambda x, weight, bias: F.group_norm(x, groups, weight, bias), arrays)
+
+
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
 def test_dropout(p):
     arrays = {"x": normal(3, 41, 7)}

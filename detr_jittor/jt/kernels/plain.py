@@ -118,6 +118,40 @@ def layer_norm(x, weight, bias):
     return centred / jt.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * weight + bias
 
 
+def group_norm(x, weight, bias, groups: int):
+    """[N, C, H, W] → [N, C, H, W]
+
+    TRAP(jittor): group-norm. nn.GroupNorm computes E[x²] − E[x]², which loses all digits when the mean is large.
+    """
+    n, c, h, w = x.shape
+    y = x.reshape(n * groups, c // groups, h, w)
+    centred = y - over(mean(y), y.shape)
+    y = centred * over(1 / jt.sqrt(mean(centred * centred) + 1e-5), y.shape)
+    return y.reshape(n, c, h, w) * spread(weight, x.shape) + spread(bias, x.shape)
+
+
+def spread(x, shape):
+    """[C] → [N, C, H, W]"""
+    return over(x.reshape(1, -1, 1, 1), shape)
+
+
+def over(x, shape):
+    """[N or 1, C or 1, 1, 1] → [N, C, H, W]
+
+    TRAP(jittor): long-sums. The gradient of one broadcast is one float32 sum over all that it fills: so axis by axis.
+    """
+    n, c, h, w = shape
+    return x.broadcast((n, c, 1, 1)).broadcast((n, c, h, 1)).broadcast((n, c, h, w))
+
+
+def mean(x):
+    """[N, C, H, W] → [N, 1, 1, 1]
+
+    TRAP(jittor): long-sums. One float32 sum over a million numbers loses three digits: so row by row.
+    """
+    return x.mean(3, keepdims=True).mean(2, keepdims=True).mean(1, keepdims=True)
+
+
 def keep_mask(key: int, p: float, shape):
     """`seeding.keep_mask`: [*shape] bool, true where an element is kept"""
     def word(value):  # a Python number would become int32, and larger ones 0

@@ -12,6 +12,7 @@ from detr_jittor.jt.kernels.plain import (
     enter,
     fork,
     from_heads,
+    group_norm,
     leave,
     linear,
     max_pool,
@@ -21,5 +22,5 @@ from detr_jittor.jt.kernels.plain import (
 )
 
 __all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
-           "from_heads", "layer_norm", "leave", "linear", "max_pool", "projections", "sampled_attention", "sine",
-           "to_heads"]
+           "from_heads", "group_norm", "layer_norm", "leave", "linear", "max_pool", "projections", "sampled_attention",
+           "sine", "to_heads"]

@@ -3,11 +3,11 @@
 from detr_jittor.jt.kernels.fast.attention import attention
 from detr_jittor.jt.kernels.fast.batch_norm import conv_batch_norm
 from detr_jittor.jt.kernels.fast.convolution import conv_norm, enter, leave, max_pool, multiply_bfloat16
-from detr_jittor.jt.kernels.fast.elementwise import adamw_step, dropout, fork, layer_norm
+from detr_jittor.jt.kernels.fast.elementwise import adamw_step, dropout, fork, group_norm, layer_norm
 from detr_jittor.jt.kernels.fast.library import reference_primitives, unavailable
 from detr_jittor.jt.kernels.fast.linear import feed_forward, linear, projections
 from detr_jittor.jt.kernels.fast.sampling import from_heads, sampled_attention, sine, to_heads
 
 __all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
-           "from_heads", "layer_norm", "leave", "linear", "max_pool", "multiply_bfloat16", "projections",
+           "from_heads", "group_norm", "layer_norm", "leave", "linear", "max_pool", "multiply_bfloat16", "projections",
            "reference_primitives", "sampled_attention", "sine", "to_heads", "unavailable"]

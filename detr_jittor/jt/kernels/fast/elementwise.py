@@ -1,4 +1,4 @@
-"""Dropout, layer norm, fork and AdamW. D width."""
+"""Dropout, norms, fork and AdamW. D width, G groups of C channels."""
 
 from detr_jittor.jt.kernels.fast.library import apply, run
 from detr_jittor.jt.setup.runtime import jt
@@ -26,6 +26,18 @@ class LayerNorm(jt.Function):
         return tuple(g if self.input_mask[i] >= 0 else None for i, g in enumerate(grads))
 
 
+class GroupNorm(jt.Function):
+    def execute(self, x, weight, bias, groups):
+        y, statistics = run("group_norm", [x, weight, bias], [x.shape, (len(x) * groups, 2)], groups)
+        self.saved = x, weight, statistics
+        return y
+
+    def grad(self, dy):
+        x, weight, statistics = self.saved
+        grads = run("group_norm_backward", [x, weight, statistics, dy], [x.shape, weight.shape, weight.shape])
+        return *(g if self.input_mask[i] >= 0 else None for i, g in enumerate(grads)), None
+
+
 class Fork(jt.Function):
     def execute(self, x):
         return x, x
@@ -47,6 +59,11 @@ def dropout(x, p: float, key: int):
 def layer_norm(x, weight, bias):
     """[..., D] → [..., D]"""
     return apply(LayerNorm, x, weight, bias)
+
+
+def group_norm(x, weight, bias, groups: int):
+    """[N, C, H, W] → [N, C, H, W]"""
+    return apply(GroupNorm, x, weight, bias, groups)
 
 
 def adamw_step(parameters, gradients, exp_avg, exp_avg_sq, lrs, weight_decay, step, clip_max_norm) -> float:

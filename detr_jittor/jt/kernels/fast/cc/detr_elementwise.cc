@@ -1,4 +1,4 @@
-// Dropout, layer norm, sums, and AdamW with clipping.
+// Dropout, layer and group norm, sums, and AdamW with clipping.
 #include <omp.h>
 
 #include <algorithm>
@@ -32,8 +32,20 @@ DETR_KERNEL(add) {
     for (int64_t i = 0; i < n; i++) sum[i] = a[i] + b[i];
 }
 
-// in: x [..., D], weight [D], bias [D]; out: y, [mean and 1 / deviation [rows, 2], for the backward pass].
+struct Statistics { float mean, inverse; };  // inverse of the deviation
+
 // Two passes: E[x²] − E[x]² would lose all digits when the mean is large.
+static Statistics statistics_of(const float* x, int64_t n) {
+    double sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) sum += x[j];
+    float mean = static_cast<float>(sum / n);
+#pragma omp simd reduction(+ : squares)
+    for (int64_t j = 0; j < n; j++) squares += static_cast<double>((x[j] - mean) * (x[j] - mean));
+    return {mean, static_cast<float>(1 / std::sqrt(squares / n + 1e-5))};
+}
+
+// in: x [..., D], weight [D], bias [D]; out: y, [mean and 1 / deviation [rows, 2], for the backward pass].
 DETR_KERNEL(layer_norm) {
     int64_t rows = call.in[0].rows(), d = call.in[0].last();
     const float *weight = call.in[1].f32(), *bias = call.in[2].f32();
@@ -42,13 +54,7 @@ DETR_KERNEL(layer_norm) {
     for (int64_t i = 0; i < rows; i++) {
         const float* x = call.in[0].f32() + i * d;
         float* y = call.out[0].f32() + i * d;
-        double sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < d; j++) sum += x[j];
-        float mean = static_cast<float>(sum / d);
-#pragma omp simd reduction(+ : squares)
-        for (int64_t j = 0; j < d; j++) squares += static_cast<double>((x[j] - mean) * (x[j] - mean));
-        float inverse = static_cast<float>(1 / std::sqrt(squares / d + 1e-5));
+        auto [mean, inverse] = statistics_of(x, d);
 #pragma omp simd
         for (int64_t j = 0; j < d; j++) y[j] = (x[j] - mean) * inverse * weight[j] + bias[j];
         if (statistics) statistics[2 * i] = mean, statistics[2 * i + 1] = inverse;
@@ -87,6 +93,76 @@ DETR_KERNEL(layer_norm_backward) {
             double total = 0;
             for (int64_t t = 0; t < threads; t++) total += partial[(2 * t + k) * d + j];
             call.out[1 + k].f32()[j] = static_cast<float>(total);
+        }
+}
+
+// Rows [C / G, H·W] of x [N, C, H, W], one for each picture and group.
+struct Groups {
+    int64_t rows, channels, pixels, of_picture;  // channels of a group, groups of a picture
+
+    Groups(const Tensor& x, int64_t groups)
+        : rows(x.shape[0] * groups), channels(x.shape[1] / groups), pixels(x.shape[2] * x.shape[3]),
+          of_picture(groups) {}
+    int64_t first(int64_t row) const { return row % of_picture * channels; }  // channel
+};
+
+// in: x [N, C, H, W], weight [C], bias [C]; out: y, mean and 1 / deviation [N·G, 2]; numbers: G
+DETR_KERNEL(group_norm) {
+    Groups groups(call.in[0], call.integer(0));
+    const int64_t d = groups.channels * groups.pixels;
+#pragma omp parallel for
+    for (int64_t i = 0; i < groups.rows; i++) {
+        auto [mean, inverse] = statistics_of(call.in[0].f32() + i * d, d);
+        for (int64_t c = 0; c < groups.channels; c++) {
+            const float* x = call.in[0].f32() + i * d + c * groups.pixels;
+            float *y = call.out[0].f32() + i * d + c * groups.pixels, at = mean, scale = inverse;
+            float weight = call.in[1].f32()[groups.first(i) + c], bias = call.in[2].f32()[groups.first(i) + c];
+#pragma omp simd
+            for (int64_t j = 0; j < groups.pixels; j++) y[j] = (x[j] - at) * scale * weight + bias;
+        }
+        call.out[1].f32()[2 * i] = mean, call.out[1].f32()[2 * i + 1] = inverse;
+    }
+}
+
+// in: x, weight, statistics, dy; out: dx, dweight, dbias
+DETR_KERNEL(group_norm_backward) {
+    const int64_t pictures = call.in[0].shape[0], all = call.in[0].shape[1];
+    Groups groups(call.in[0], call.in[2].shape[0] / pictures);
+    std::vector<double> partial(2 * pictures * all);  // dweight and dbias of each picture
+#pragma omp parallel for
+    for (int64_t i = 0; i < groups.rows; i++) {
+        const int64_t start = i * groups.channels * groups.pixels;
+        const float *weight = call.in[1].f32() + groups.first(i), mean = call.in[2].f32()[2 * i],
+                    inverse = call.in[2].f32()[2 * i + 1];
+        double *own = partial.data() + 2 * i * groups.channels, sum = 0, dot = 0;
+        for (int64_t c = 0; c < groups.channels; c++) {
+            const float *x = call.in[0].f32() + start + c * groups.pixels;
+            const float *dy = call.in[3].f32() + start + c * groups.pixels;
+            double along = 0, across = 0;
+#pragma omp simd reduction(+ : along, across)
+            for (int64_t j = 0; j < groups.pixels; j++) {
+                along += dy[j];
+                across += dy[j] * ((x[j] - mean) * inverse);
+            }
+            own[2 * c] = across, own[2 * c + 1] = along;
+            sum += weight[c] * along, dot += weight[c] * across;
+        }
+        const int64_t d = groups.channels * groups.pixels;
+        const float along = static_cast<float>(sum / d), across = static_cast<float>(dot / d);
+        for (int64_t c = 0; c < groups.channels; c++) {
+            const float *x = call.in[0].f32() + start + c * groups.pixels;
+            const float *dy = call.in[3].f32() + start + c * groups.pixels;
+            float *dx = call.out[0].f32() + start + c * groups.pixels, scale = weight[c];
+#pragma omp simd
+            for (int64_t j = 0; j < groups.pixels; j++)
+                dx[j] = inverse * (dy[j] * scale - along - (x[j] - mean) * inverse * across);
+        }
+    }
+    for (int64_t c = 0; c < all; c++)
+        for (int64_t k = 0; k < 2; k++) {
+            double total = 0;
+            for (int64_t i = 0; i < pictures; i++) total += partial[2 * (i * all + c) + k];
+            call.out[1 + k].f32()[c] = static_cast<float>(total);
         }
 }
 
