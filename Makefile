@@ -9,8 +9,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3; do \
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
 # pip, with only its downloads and what it installs shown
@@ -61,8 +61,8 @@ $(VENV)/bin/pip:
 	chosen="$(PYTHON)"; test -n "$$chosen" || chosen=python3; \
 	version=$$("$$chosen" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
 		fail "$$chosen not found. Run: sudo apt install python3 python3-venv python3-dev"; \
-	"$$chosen" -c '$(SUPPORTED)' || fail "$$chosen is Python $$version; Python 3.10 to 3.13 are supported. If this system has \
-none of these, run: sudo apt install pipx && pipx run uv python install 3.13, then: make demo PYTHON=\$$(pipx run uv python find 3.13)"; \
+	"$$chosen" -c '$(SUPPORTED)' || fail "$$chosen is Python $$version; Python 3.10 to 3.14 are supported. If this system has \
+none of these, run: sudo apt install pipx && pipx run uv python install 3.14, then: make demo PYTHON=\$$(pipx run uv python find 3.14)"; \
 	case "$$(realpath -m "$(VENV)")" in *[[:space:]]*) \
 		fail "Jittor cannot work in a folder with a space in its path. Use another: make … VENV=$$HOME/detr-venv";; esac; \
 	name=python$$version; \

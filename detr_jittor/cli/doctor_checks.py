@@ -55,9 +55,9 @@ def examine() -> Iterator[Finding]:
 
 def python(subject: str) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    good = (3, 10) <= sys.version_info[:2] <= (3, 13) and sys.maxsize > 2**32
+    good = (3, 10) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
     yield Finding(subject, OK if good else FAILED, f"{version} at {sys.executable}",
-                  "" if good else "Use a 64-bit Python 3.10 to 3.13.")
+                  "" if good else "Use a 64-bit Python 3.10 to 3.14.")
 
 
 def headers(subject: str) -> Iterator[Finding]:
@@ -65,17 +65,18 @@ def headers(subject: str) -> Iterator[Finding]:
 
 
 def numpy(subject: str) -> Iterator[Finding]:
-    changes = patches.needed(machine.check_numpy())
-    patches.patched(changes, patches.installed_folder())
+    compiler = machine.compiler_version(shutil.which(os.environ.get("cc_path") or "g++") or "")
+    changes = patches.needed(machine.check_numpy(), compiler)
+    files = patches.patched(changes, patches.installed_folder())
     yield Finding(subject, OK, metadata.version("numpy") + (
-        f"; for it and Python {sys.version_info[0]}.{sys.version_info[1]}, Jittor {metadata.version('jittor')} is "
-        f"patched ({len(changes)} files, in the cache)" if changes else ""))
+        f"; for it, Python {sys.version_info[0]}.{sys.version_info[1]} and this C++ compiler, Jittor "
+        f"{metadata.version('jittor')} is patched ({len(files)} files, in the cache)" if changes else ""))
 
 
 def compiler(subject: str) -> Iterator[Finding]:
     """Compile a few lines with OpenMP, as Jittor will."""
     path = machine.find_compiler()
-    version = output_of(path, "-dumpfullversion", "-dumpversion").strip()
+    version = machine.compiler_version(path)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "trial.cc")
         source.write_text("#include <omp.h>\n#include <string>\nstd::string f() {\n"
@@ -169,7 +170,7 @@ def patched_for(toolkit: Toolkit) -> str:
     """What is done so that Jittor can use this CUDA."""
     if not toolkit.parts:
         return ""
-    changes = patches.needed("1", cuda=toolkit.version, cudnn=toolkit.cudnn)
+    changes = patches.needed("", "", cuda=toolkit.version, cudnn=toolkit.cudnn)
     files = patches.patched(changes, patches.installed_folder())
     return f"; put together in the cache, with {len(files)} files of Jittor patched. Such a one has never run on a card"
 

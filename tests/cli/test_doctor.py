@@ -98,8 +98,8 @@ def test_a_check_that_fails_does_not_stop_the_others(monkeypatch, capsys, error)
     assert last["status"] == "ok"
 
 
-@pytest.mark.parametrize("version, status", [((3, 9, 1), "failed"), ((3, 10, 0), "ok"), ((3, 13, 9), "ok"),
-                                             ((3, 14, 0), "failed")])
+@pytest.mark.parametrize("version, status", [((3, 9, 1), "failed"), ((3, 10, 0), "ok"), ((3, 14, 9), "ok"),
+                                             ((3, 15, 0), "failed")])
 def test_python_versions(monkeypatch, version, status):
     monkeypatch.setattr(sys, "version_info", version)
     assert only(doctor.python).status == status

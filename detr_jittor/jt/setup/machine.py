@@ -6,7 +6,9 @@
 import json
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -37,7 +39,7 @@ def make_plan() -> Plan:
         a path that Jittor cannot handle, no place to write.
     """
     numpy_version = check_numpy()
-    find_compiler()
+    compiler = compiler_version(find_compiler())
     python_config = find_python_config()
     check_paths(sys.executable, str(patches.installed_folder()), str(python_config))
     home, notes = choose_home()
@@ -65,7 +67,7 @@ def make_plan() -> Plan:
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
     versions = {"cuda": cuda.chosen.version, "cudnn": cuda.chosen.cudnn} if cuda.chosen else {}
-    return Plan(home, chosen | forced, cuda, notes, patches.needed(numpy_version, **versions))
+    return Plan(home, chosen | forced, cuda, notes, patches.needed(numpy_version, compiler, **versions))
 
 
 def check_numpy() -> str:
@@ -86,6 +88,15 @@ def find_compiler() -> str:
         raise DetrError(f"no C++ compiler: {name} not found; Jittor compiles its operators.",
                         "Run: sudo apt install g++")
     return found
+
+
+def compiler_version(path: str) -> str:
+    """The version of a C++ compiler, as "14.2.0"; "" if it does not tell."""
+    try:
+        said = subprocess.run([path, "-dumpfullversion", "-dumpversion"], capture_output=True, encoding="latin1").stdout
+    except OSError:
+        return ""
+    return said.strip() if re.match(r"\d+(\.|$)", said) else ""
 
 
 def find_mpicc() -> str:

@@ -57,6 +57,17 @@ NUMPY_2 = (
     )),
 )
 
+# https://gcc.gnu.org/gcc-15/porting_to.html: its headers no longer bring <cstdint> along, and a template is checked
+# where it stands, also if nobody uses it
+GCC_15 = (
+    Patch("jittor/src/types.h", "67dba6078a15cc6736b09e8bdce0b9420b860bb1bfc828f3b3485295811caf1c", (
+        ("#include <memory>\n", "#include <cstdint>\n#include <memory>\n"),
+    )),
+    Patch("jittor/src/misc/stack_vector.h", "35a98e998c53bc8d871c3b3fa601826e33f7a218db71e1b0191f2de15fee395a", (
+        ("self->at(index)", "self->a[index]"),
+    )),
+)
+
 # https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes: what cudaDeviceProp has no more, and what its
 # CCCL 3 asks for and has no more (https://nvidia.github.io/cccl/cccl/3.0_migration_guide.html)
 CUDA_13 = (
@@ -141,12 +152,12 @@ ALWAYS = (
 )
 
 
-def needed(numpy_version: str, python: tuple[int, ...] = tuple(sys.version_info), cuda: str = "",
+def needed(numpy_version: str, compiler: str, python: tuple[int, ...] = tuple(sys.version_info), cuda: str = "",
            cudnn: str = "") -> tuple[Patch, ...]:
-    """The patches that Jittor needs with this NumPy, this Python, and the CUDA and cuDNN that it is to use; () where it
-    may stay as it is installed."""
+    """The patches that Jittor needs with this NumPy, C++ compiler and Python, and the CUDA and cuDNN that it is to use;
+    () where it may stay as it is installed. A version that is "" needs none."""
     needs = [patches for version, first, patches in
-             ((numpy_version, 2, NUMPY_2), (cuda, 13, CUDA_13), (cudnn, 9, CUDNN_9))
+             ((numpy_version, 2, NUMPY_2), (compiler, 15, GCC_15), (cuda, 13, CUDA_13), (cudnn, 9, CUDNN_9))
              if version and int(version.split(".")[0]) >= first]
     return sum(needs, ALWAYS) if needs or python >= (3, 13) else ()
 

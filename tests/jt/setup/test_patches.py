@@ -16,6 +16,7 @@ from detr_jittor.jt.setup import patches
 
 ROOT = Path(__file__).parents[3]
 NEWEST = patches.ALWAYS + patches.NUMPY_2
+ALL = NEWEST + patches.GCC_15 + patches.CUDA_13 + patches.CUDNN_9
 CUDA = patches.CUDA_13 + patches.CUDNN_9
 
 
@@ -44,18 +45,25 @@ def fake(tmp_path, monkeypatch):
     ("", "", ()), ("12.2", "8.9.7", ()), ("12.8", "9.1.0", patches.CUDNN_9), ("13.0", "9.1.0", CUDA),
 ])
 def test_who_needs_which(numpy, python, wanted, cuda, cudnn, more):
-    assert {*patches.needed(numpy, python, cuda, cudnn)} == {*wanted, *more, *(patches.ALWAYS if more else ())}
+    found = patches.needed(numpy, "14.2.0", python, cuda, cudnn)
+    assert {*found} == {*wanted, *more, *(patches.ALWAYS if more else ())}
+
+
+@pytest.mark.parametrize("compiler, more", [("", ()), ("9.4.0", ()), ("14", ()), ("15.1.0", patches.GCC_15),
+                                            ("16.2.0", patches.GCC_15)])
+def test_a_new_compiler(compiler, more):
+    assert {*patches.needed("1.26.4", compiler, (3, 11))} == {*more, *(patches.ALWAYS if more else ())}
 
 
 def test_each_fits_the_jittor_that_is_installed():
     """Its digest, and each text stands in the file exactly once; two patches of one file both go in."""
     installed = patches.installed_folder()
-    texts = patches.patched(NEWEST + CUDA, installed)
-    for patch in NEWEST + CUDA:
+    texts = patches.patched(ALL, installed)
+    for patch in ALL:
         text = (installed / patch.file).read_text()
         for old, new in patch.changes:
             assert new not in text and new in texts[patch.file] and text.count(old) == 1
-    assert len(texts) < len(NEWEST + CUDA)
+    assert len(texts) < len(ALL)
 
 
 def test_a_copy_among_links(fake, tmp_path):
