@@ -54,11 +54,13 @@ def test_this_machine_is_healthy():
     ("raise ImportError(\"version `GLIBCXX_3.4.32' not found\")", "GLIBCXX_3.4.32", "conda install"),
     ("import os; os.abort()", "its process died", "remove Jittor's cache"),
     ("raise OSError('No space left on device')", "No space left", "Free some disk"),
+    ("raise RuntimeError('Run cmd failed: \"/usr/bin/g++\" a.cc')", "Run cmd failed", "export cc_path=g++-14"),
 ])
 def test_a_jittor_that_does_not_start(tmp_path, stub, found, fix):
     (tmp_path / "jittor_utils.py").write_text(stub)
     (tmp_path / "sitecustomize.py").write_text("from detr_jittor.jt.setup import patches\n"
-                                               "patches.ALWAYS = patches.NUMPY_2 = ()  # for a stub there are none\n")
+                                               "# for a stub there are none\n"
+                                               "patches.ALWAYS = patches.NUMPY_2 = patches.GCC_15 = ()\n")
     status, report = run_doctor(PYTHONPATH=str(tmp_path))
     assert status == 1 and set(doctor.CHECKS) <= set(report)
     assert report["Jittor"]["status"] == "failed"
