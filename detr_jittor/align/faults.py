@@ -89,15 +89,15 @@ FAULTS = (
 
     # matching
     fault("cx and cy swapped", "matching", "jt/criterion.py",
-          "cx, cy, w, h = entries(boxes)",
-          "cy, cx, w, h = entries(boxes)"),
+          "cx, cy, w, h = kernels.entries(boxes)",
+          "cy, cx, w, h = kernels.entries(boxes)"),
     fault("GIoU without the enclosing box", "matching", "jt/criterion.py",
           "return iou, iou - (enclosing - union) / enclosing", "return iou, iou"),
     fault("class cost −log p", "matching", "jt/criterion.py",
           "c.set_cost_class * probability", "c.set_cost_class * jt.log(probability)"),
     fault("the last layer's assignment for all layers", "matching", "jt/criterion.py",
-          "return match(cost.numpy(), [len(t.labels) for t in targets])",
-          "return match(cost.numpy(), [len(t.labels) for t in targets])[-1:] * len(logits)"),
+          "return match(cost.numpy(), [len(t.labels) for t in targets], self.groups(logits))",
+          "return match(cost.numpy(), [len(t.labels) for t in targets], self.groups(logits))[-1:] * len(logits)"),
 
     # losses
     fault("eos weight on the wrong class", "losses", "jt/criterion.py",

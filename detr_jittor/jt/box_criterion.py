@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from detr_jittor.config.options import LossConfig, ModelConfig
+from detr_jittor.jt import kernels
 from detr_jittor.jt.criterion import Criterion, generalized_iou
-from detr_jittor.jt.layers import softplus, split
+from detr_jittor.jt.layers import softplus
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
@@ -40,12 +41,12 @@ class BoxCriterion(Criterion):
         if noisy is None:
             return self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         queries = logits.shape[2] - noisy.labels.shape[1]
-        (logits, logits_dn), (boxes, boxes_dn) = split(logits, 2, queries), split(boxes, 2, queries)
+        (logits, logits_dn), (boxes, boxes_dn) = kernels.split(logits, 2, queries), kernels.split(boxes, 2, queries)
         names, values, indices = self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         losses = self.loss_copies(logits_dn, boxes_dn, targets, noisy, rest, processes)
         layers = len(logits)
         names = names + [name if i == layers - 1 else f"{name}_{i}" for name in losses for i in range(layers)]
-        return names, jt.concat([values, *losses.values()]), indices
+        return names, kernels.concat([values, *losses.values()], 0), indices
 
     def of_groups(self, logits, boxes, targets: list[Target], indices, masks_of, rest: Sequence[int],
                   processes: Processes):

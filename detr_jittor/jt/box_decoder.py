@@ -9,10 +9,10 @@ n heads, L layers.
 from dataclasses import dataclass
 
 from detr_jittor.config.options import ModelConfig
-from detr_jittor.jt import transformer
+from detr_jittor.jt import kernels, transformer
 from detr_jittor.jt.detr import MLP
 from detr_jittor.jt.dropout import Dropout
-from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear, split
+from detr_jittor.jt.layers import Conv1x1, GroupNorm, LayerNorm, Linear
 from detr_jittor.jt.sampling import from_heads, sampled_attention, sine, to_heads
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.transformer import FeedForward, MultiheadAttention, TransformerEncoder
@@ -47,7 +47,7 @@ class QueryAttention(MultiheadAttention):
             return self.out_proj(self.within_groups(q, k, v))
         b, groups, copies = len(x), noisy.groups, noisy.labels.shape[1]
         first = x.shape[1] - copies  # R·Q
-        (q, q_dn), (k, k_dn), (v, v_dn) = (split(y, 1, first) for y in (q, k, v))  # [B, R·Q, D], [B, G·T, D]
+        (q, q_dn), (k, k_dn), (v, v_dn) = (kernels.split(y, 1, first) for y in (q, k, v))  # [B, R·Q, D], [B, G·T, D]
         of_queries = self.within_groups(q, k, v)
         k, v = self.first_group(k), self.first_group(v)
         # Each group is a row of its own in the batch: so the groups cannot see each other
@@ -55,7 +55,7 @@ class QueryAttention(MultiheadAttention):
         k_dn, v_dn = self.beside(k, k_dn, groups), self.beside(v, v_dn, groups)  # [B·G, Q + T, D]
         hidden = jt.array(noisy.hidden(self.queries))  # [B·G, Q + T]
         of_copies = transformer.attention(q_dn, k_dn, v_dn, hidden, self.nheads, self.dropout).reshape(b, copies, -1)
-        return self.out_proj(jt.concat([of_queries, of_copies], dim=1))
+        return self.out_proj(kernels.concat([of_queries, of_copies], 1))
 
     def within_groups(self, q, k, v):
         """[B, R·Q, D] each → [B, R·Q, D]; each group is a row of its own in the batch"""
@@ -65,13 +65,13 @@ class QueryAttention(MultiheadAttention):
 
     def first_group(self, x):
         """[B, R·Q, D] → [B, Q, D]"""
-        return split(x, 1, self.queries)[0] if x.shape[1] > self.queries else x
+        return kernels.split(x, 1, self.queries)[0] if x.shape[1] > self.queries else x
 
     def beside(self, queries, copies, groups: int):
         """The queries beside each group of copies: [B, Q, D] and [B, G·T, D] → [B·G, Q + T, D]"""
         b, first, d = queries.shape
         queries = queries.unsqueeze(1).broadcast((b, groups, first, d))  # [B, G, Q, D]
-        return jt.concat([queries, copies.reshape(b, groups, -1, d)], dim=2).flatten(0, 1)
+        return kernels.concat([queries, copies.reshape(b, groups, -1, d)], 2).flatten(0, 1)
 
 
 class ConditionalAttention(nn.Module):
@@ -115,7 +115,7 @@ class ConditionalAttention(nn.Module):
     def joined(self, content, place):
         """[B, L, D] and [B, L, D] → [B, L, 2D], side by side in each head"""
         pair = [x.reshape(*x.shape[:2], self.nheads, -1) for x in (content, place)]  # [B, L, n, D / n]
-        return jt.concat(pair, dim=3).flatten(2)
+        return kernels.concat(pair, 3).flatten(2)
 
     def at_samples(self, content, place, scene: Scene, boxes):
         """On the bins of each query's box"""

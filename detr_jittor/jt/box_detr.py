@@ -4,7 +4,7 @@ B batch, L decoder layers, R groups of Q queries (1 but in training), N noisy co
 """
 
 from detr_jittor.config.options import ModelConfig
-from detr_jittor.jt import backbone
+from detr_jittor.jt import backbone, kernels
 from detr_jittor.jt.backbone import Joiner
 from detr_jittor.jt.box_decoder import BoxTransformer
 from detr_jittor.jt.detr import MLP
@@ -80,10 +80,10 @@ class BoxDETR(nn.Module):
         """Content [B, K, D] and boxes [B, K, 4], as logits"""
         x, logits = self.query_content.weight, self.query_box.weight  # [Q, D], [Q, 4]
         if self.others and self.is_training():
-            x = jt.concat([x, self.group_content.weight], dim=0)  # [R·Q, D]
-            logits = jt.concat([logits, self.group_box.weight], dim=0)  # [R·Q, 4]
+            x = kernels.concat([x, self.group_content.weight], 0)  # [R·Q, D]
+            logits = kernels.concat([logits, self.group_box.weight], 0)  # [R·Q, 4]
         x, logits = (y.unsqueeze(0).expand(b, -1, -1) for y in (x, logits))  # [B, R·Q, D], [B, R·Q, 4]
         if noisy is None:
             return x, logits
         shown = self.label_embed.weight[jt.array(noisy.labels)]  # [B, N, D]
-        return jt.concat([x, shown], dim=1), jt.concat([logits, jt.array(noisy.logits)], dim=1)
+        return kernels.concat([x, shown], 1), kernels.concat([logits, jt.array(noisy.logits)], 1)

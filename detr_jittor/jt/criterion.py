@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from detr_jittor.config.options import LossConfig
-from detr_jittor.jt.layers import entries, softplus
+from detr_jittor.jt import kernels
+from detr_jittor.jt.layers import softplus
 from detr_jittor.jt.segmentation import interpolate
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.matching import flat_indices, match
@@ -24,7 +25,7 @@ nn = jt.nn
 
 def corners(boxes):
     """[..., 4] (cx, cy, w, h) → x1, y1, x2, y2 [...] each"""
-    cx, cy, w, h = entries(boxes)
+    cx, cy, w, h = kernels.entries(boxes)
     return cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h
 
 
@@ -115,7 +116,7 @@ class Criterion:
             rows, matched = (x.reshape(len(logits), -1)[-1] for x in (pairs, matched))  # [M] of the last layer
             losses |= self.loss_masks(masks_of, rows % wanted[-1].size, matched, targets, num_boxes)
             names += ["loss_mask", "loss_dice"]
-        return names, jt.concat([*losses.values()]), indices
+        return names, kernels.concat([*losses.values()], 0), indices
 
     def groups(self, logits) -> int:
         """How many groups of queries stand side by side, each of which is matched by itself"""

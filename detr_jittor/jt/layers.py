@@ -66,39 +66,6 @@ class Conv2d(nn.Conv2d):
         return y + spread(self.bias, y.shape)
 
 
-class Split(jt.Function):
-    def execute(self, x, axis, first):
-        before = (slice(None),) * axis
-        self.axis, parts = axis, (x[(*before, slice(first))], x[(*before, slice(first, None))])
-        self.shapes = [part.shape for part in parts]
-        return parts
-
-    def grad(self, *gradients):
-        parts = [jt.zeros(shape) if g is None else g for g, shape in zip(gradients, self.shapes)]
-        return jt.concat(parts, dim=self.axis), None, None
-
-
-def split(x, axis: int, first: int):
-    """The first entries of an axis, and the rest. The gradient is that of both at once; Jittor's own of a slice writes
-    zeros as large as x, a part of x into them, and adds that up for each slice."""
-    return Split.apply(x, axis % x.ndim, first)
-
-
-class Entries(jt.Function):
-    def execute(self, x):
-        parts = [x[..., i] for i in range(x.shape[-1])]
-        self.shape = parts[0].shape
-        return parts
-
-    def grad(self, *gradients):
-        return jt.stack([jt.zeros(self.shape) if g is None else g for g in gradients], dim=-1)
-
-
-def entries(x):
-    """The entries of the last axis: [..., n] → n of [...]. Their gradient is made at once, as that of `split`."""
-    return Entries.apply(x)
-
-
 def softplus(x):
     """log(1 + eˣ), exact for large x too"""
     return jt.maximum(x, 0) + jt.log(1 + jt.exp(-jt.abs(x)))

@@ -152,6 +152,44 @@ def mean(x):
     return x.mean(3, keepdims=True).mean(2, keepdims=True).mean(1, keepdims=True)
 
 
+class Split(jt.Function):
+    def execute(self, x, axis, first):
+        before = (slice(None),) * axis
+        self.axis, parts = axis, (x[(*before, slice(first))], x[(*before, slice(first, None))])
+        self.shapes = [part.shape for part in parts]
+        return parts
+
+    def grad(self, *gradients):
+        parts = [jt.zeros(shape) if g is None else g for g, shape in zip(gradients, self.shapes)]
+        return jt.concat(parts, dim=self.axis), None, None
+
+
+def split(x, axis: int, first: int):
+    """The first entries of an axis, and the rest. The gradient is that of both at once; Jittor's own of a slice writes
+    zeros as large as x, a part of x into them, and adds that up for each slice."""
+    return Split.apply(x, axis % x.ndim, first)
+
+
+def concat(parts, axis: int):
+    """The reverse of `split`, of any number of parts."""
+    return jt.concat(parts, dim=axis)
+
+
+class Entries(jt.Function):
+    def execute(self, x):
+        parts = [x[..., i] for i in range(x.shape[-1])]
+        self.shape = parts[0].shape
+        return parts
+
+    def grad(self, *gradients):
+        return jt.stack([jt.zeros(self.shape) if g is None else g for g in gradients], dim=-1)
+
+
+def entries(x):
+    """The entries of the last axis: [..., n] → n of [...]. Their gradient is made at once, as that of `split`."""
+    return Entries.apply(x)
+
+
 def keep_mask(key: int, p: float, shape):
     """`seeding.keep_mask`: [*shape] bool, true where an element is kept"""
     def word(value):  # a Python number would become int32, and larger ones 0

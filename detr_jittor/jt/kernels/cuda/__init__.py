@@ -8,8 +8,10 @@ from detr_jittor.jt.kernels.cuda.attention import attention, sampled_attention
 from detr_jittor.jt.kernels.cuda.elementwise import adamw_step, dropout, feed_forward
 from detr_jittor.jt.kernels.cuda.norm import conv_norm, layer_norm
 from detr_jittor.jt.kernels.plain import (
+    concat,
     conv_batch_norm,
     enter,
+    entries,
     fork,
     from_heads,
     group_norm,
@@ -18,9 +20,10 @@ from detr_jittor.jt.kernels.plain import (
     max_pool,
     projections,
     sine,
+    split,
     to_heads,
 )
 
-__all__ = ["adamw_step", "attention", "conv_batch_norm", "conv_norm", "dropout", "enter", "feed_forward", "fork",
-           "from_heads", "group_norm", "layer_norm", "leave", "linear", "max_pool", "projections", "sampled_attention",
-           "sine", "to_heads"]
+__all__ = ["adamw_step", "attention", "concat", "conv_batch_norm", "conv_norm", "dropout", "enter", "entries",
+           "feed_forward", "fork", "from_heads", "group_norm", "layer_norm", "leave", "linear", "max_pool",
+           "projections", "sampled_attention", "sine", "split", "to_heads"]

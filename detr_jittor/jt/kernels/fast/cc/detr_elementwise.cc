@@ -1,4 +1,4 @@
-// Dropout, layer and group norm, sums, and AdamW with clipping.
+// Dropout, layer and group norm, sums, parts, and AdamW with clipping.
 #include <omp.h>
 
 #include <algorithm>
@@ -31,6 +31,31 @@ DETR_KERNEL(add) {
 #pragma omp parallel for simd
     for (int64_t i = 0; i < n; i++) sum[i] = a[i] + b[i];
 }
+
+// Rows whose parts lie side by side; numbers: the width of each part.
+static void move_parts(Call& call, bool cut) {
+    const std::vector<Tensor>& parts = cut ? call.out : call.in;
+    float* whole = (cut ? call.in : call.out)[0].f32();
+    int64_t width = 0, size = (cut ? call.in : call.out)[0].size();
+    for (double own : call.numbers) width += static_cast<int64_t>(own);
+    const int64_t rows = width ? size / width : 0;
+#pragma omp parallel for if (size > 1 << 15)
+    for (int64_t row = 0; row < rows; row++) {
+        float* at = whole + row * width;
+        for (size_t i = 0; i < parts.size(); i++) {
+            const int64_t own = call.integer(i);
+            float* part = parts[i].f32() + row * own;
+            for (int64_t j = 0; j < own; j++) (cut ? part : at)[j] = (cut ? at : part)[j];
+            at += own;
+        }
+    }
+}
+
+// in: x; out: its parts
+DETR_KERNEL(cut) { move_parts(call, true); }
+
+// in: parts; out: all of them
+DETR_KERNEL(join) { move_parts(call, false); }
 
 struct Statistics { float mean, inverse; };  // inverse of the deviation
 
