@@ -125,9 +125,15 @@ def test_numpy_3_is_refused(monkeypatch):
         machine.make_plan()
 
 
-def test_numpy_2_brings_patches(home, monkeypatch):
+@pytest.mark.parametrize("said, more", [("14.2.0", ()), ("15", patches.GCC_15), ("g++: no such option", ())])
+def test_numpy_2_and_a_new_compiler_bring_patches(home, monkeypatch, said, more):
+    (home / "bin").mkdir(parents=True)
+    compiler = home / "bin" / "g++"
+    compiler.write_text(f"#!/bin/sh\necho '{said}'\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
     monkeypatch.setattr("numpy.__version__", "2.1.0")
-    assert machine.make_plan().patches == patches.ALWAYS + patches.NUMPY_2
+    assert machine.make_plan().patches == patches.ALWAYS + patches.NUMPY_2 + more
 
 
 def test_no_compiler(home, monkeypatch):
