@@ -168,11 +168,10 @@ def gpu(subject: str) -> Iterator[Finding]:
 
 def patched_for(toolkit: Toolkit) -> str:
     """What is done so that Jittor can use this CUDA."""
-    if not toolkit.parts:
-        return ""
     changes = patches.needed("", "", cuda=toolkit.version, cudnn=toolkit.cudnn)
     files = patches.patched(changes, patches.installed_folder())
-    return f"; put together in the cache, with {len(files)} files of Jittor patched. Such a one has never run on a card"
+    done = "put together in the cache, with" if toolkit.parts else "with"
+    return f"; {done} {len(files)} files of Jittor patched. Such a one has never run on a card"
 
 
 def install_cuda(card: Gpu) -> str:

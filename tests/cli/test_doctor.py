@@ -187,12 +187,13 @@ MIXED = Toolkit("/d/nvcc", "13.0", "9.28.1", parts=toolkit.Parts("/d/nvcc", (), 
     (NONE, [WHEELS], None, ["ok: none", "ok: 13.5 of pip's wheels with cuDNN 9.28.1 of pip's wheels at /c/nvcc"]),
     (H200, [], None, ["warning: H200 (driver 580.65.06, CUDA up to 13.0), but no CUDA here is used: the reason"]),
     (H200, [BAD, CUDA_12], CUDA_12, [
-        "ok: H200 (driver 580.65.06, CUDA up to 13.0), through CUDA 12.2 at /b/nvcc",
+        "ok: H200 (driver 580.65.06, CUDA up to 13.0), through CUDA 12.2 at /b/nvcc; with 3 files of Jittor patched. "
+        "Such a one has never run on a card",
         "warning: /a/nvcc is of CUDA 14.0: hidden from Jittor",
         "ok: 12.2 of this machine with cuDNN 8.9.7 at /b/nvcc: taken, as the first that serves"]),
     (H200, [MIXED, CUDA_12], MIXED, [
         "ok: H200 (driver 580.65.06, CUDA up to 13.0), through CUDA 13.0 at /d/nvcc; put together in the cache, with "
-        "10 files of Jittor patched. Such a one has never run on a card",
+        "11 files of Jittor patched. Such a one has never run on a card",
         "ok: 13.0 of this machine with cuDNN 9.28.1 of pip's wheels at /d/nvcc: taken, as the first that serves",
         "ok: 12.2 of this machine with cuDNN 8.9.7 at /b/nvcc: another comes before it"]),
     (OLD, [LATE], None, ["warning: H200 (driver 550.54.15, CUDA up to 12.4), but no CUDA here is used: the reason",

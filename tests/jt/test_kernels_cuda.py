@@ -89,6 +89,21 @@ def test_dropout_drops_what_the_processor_drops(p, key):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("axes", [(0, 2, 1), (2, 0, 1), (0, 1, 3, 2), (3, 1, 0, 2)])
+@pytest.mark.parametrize("factor", [None, 3], ids=["alone", "computed with what is before it"])
+def test_the_transpose_that_serves_on_a_card(axes, factor):
+    """Jittor's operator that moves the last axis there too (patches.ANY_CUDA), with its gradient."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)[:len(axes)]).astype(np.float32)
+    var = jt.array(x)
+    y = jt.fuse_transpose(var * factor if factor else var, axes)
+    wanted = (x * factor if factor else x).transpose(axes)
+    weights = np.random.default_rng(1).normal(size=wanted.shape).astype(np.float32)
+    dx = jt.grad((y * jt.array(weights)).sum(), var)
+    np.testing.assert_array_equal(y.numpy(), wanted)
+    np.testing.assert_array_equal(dx.numpy(), weights.transpose(np.argsort(axes)) * np.float32(factor or 1))
+
+
+@pytest.mark.slow
 def test_a_nan_is_not_hidden():
     """A run that has diverged is to be told, not to go on with zeros."""
     x = np.ones((2, 3, 4, 5), np.float32)

@@ -68,6 +68,16 @@ GCC_15 = (
     )),
 )
 
+# On a card Jittor leaves a transpose that moves the last axis to cuTT, whose source it would download. Without it the
+# numbers go to the processor and back, where one thread copies them; each attention has such a one, and its gradient
+# more. Jittor's operator for all other transposes runs on a card, and serves for these as well.
+ANY_CUDA = (
+    Patch("jittor/src/ops/transpose_op.cc", "baf81a3a12da245feab4acaf67904a4b3f73393758528496c58e249994d02067", (
+        ("    if (axes.size() < xdim || ",
+         "    if ((use_cuda && !has_op(\"cutt_transpose\")) || axes.size() < xdim || "),
+    )),
+)
+
 # https://docs.nvidia.com/cuda/archive/13.0.0/cuda-toolkit-release-notes: what cudaDeviceProp has no more, and what its
 # CCCL 3 asks for and has no more (https://nvidia.github.io/cccl/cccl/3.0_migration_guide.html)
 CUDA_13 = (
@@ -157,7 +167,8 @@ def needed(numpy_version: str, compiler: str, python: tuple[int, ...] = tuple(sy
     """The patches that Jittor needs with this NumPy, C++ compiler and Python, and the CUDA and cuDNN that it is to use;
     () where it may stay as it is installed. A version that is "" needs none."""
     needs = [patches for version, first, patches in
-             ((numpy_version, 2, NUMPY_2), (compiler, 15, GCC_15), (cuda, 13, CUDA_13), (cudnn, 9, CUDNN_9))
+             ((numpy_version, 2, NUMPY_2), (compiler, 15, GCC_15), (cuda, 1, ANY_CUDA), (cuda, 13, CUDA_13),
+              (cudnn, 9, CUDNN_9))
              if version and int(version.split(".")[0]) >= first]
     return sum(needs, ALWAYS) if needs or python >= (3, 13) else ()
 

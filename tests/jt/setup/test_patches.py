@@ -16,8 +16,8 @@ from detr_jittor.jt.setup import patches
 
 ROOT = Path(__file__).parents[3]
 NEWEST = patches.ALWAYS + patches.NUMPY_2
-ALL = NEWEST + patches.GCC_15 + patches.CUDA_13 + patches.CUDNN_9
-CUDA = patches.CUDA_13 + patches.CUDNN_9
+CUDA = patches.ANY_CUDA + patches.CUDA_13 + patches.CUDNN_9
+ALL = NEWEST + patches.GCC_15 + CUDA
 
 
 def digest(path: Path) -> str:
@@ -42,7 +42,8 @@ def fake(tmp_path, monkeypatch):
     ("2.0.0", (3, 10), NEWEST), ("2.5.5", (3, 14), NEWEST),
 ])
 @pytest.mark.parametrize("cuda, cudnn, more", [
-    ("", "", ()), ("12.2", "8.9.7", ()), ("12.8", "9.1.0", patches.CUDNN_9), ("13.0", "9.1.0", CUDA),
+    ("", "", ()), ("12.2", "8.9.7", patches.ANY_CUDA), ("12.8", "9.1.0", patches.ANY_CUDA + patches.CUDNN_9),
+    ("13.0", "9.1.0", CUDA),
 ])
 def test_who_needs_which(numpy, python, wanted, cuda, cudnn, more):
     found = patches.needed(numpy, "14.2.0", python, cuda, cudnn)
