@@ -67,9 +67,3 @@ static Number __shfl_xor_sync(unsigned mask, Number v, int step) {
     swapcontext(&thread[own], &between);
     return static_cast<Number>(told[round][own ^ step]);
 }
-
-static float atomicAdd(float* p, float v) {
-    float old = *p;
-    *p += v;
-    return old;
-}
