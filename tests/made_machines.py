@@ -13,13 +13,14 @@ def script(path: Path, line: str) -> str:
 
 
 def driver(bin_: Path, name: str = "NVIDIA H200", version: str = "580.65.06", cuda: str = "13.0",
-           capability: str = "9.0") -> None:
-    """An nvidia-smi in the folder `bin_`. Without a capability, one older than that question. What it is asked goes
-    into `bin_`/asked, a line each."""
-    query = f"echo '{name}, {version}, {capability}'" if capability else "exit 2"
+           capability: str = "9.0", count: int = 1) -> None:
+    """An nvidia-smi in the folder `bin_`, of `count` cards. Without a capability, one older than that question. What it
+    is asked goes into `bin_`/asked, a line each."""
+    query = "; ".join([f"echo '{name}, {version}, {capability}'"] * count) if capability else "exit 2"
+    cards = "; ".join(f"echo 'GPU {i}: {name} (UUID: GPU-1234)'" for i in range(count))
     script(bin_ / "nvidia-smi", f"""echo "$1" >> {bin_}/asked
 case "$1" in
--L) echo 'GPU 0: {name} (UUID: GPU-1234)' ;;
+-L) {cards} ;;
 --query-gpu=name,driver_version,compute_cap) {query} ;;
 --query*) exit 2 ;;
 *) echo '{TABLE.format(driver=version, cuda=cuda)}' ;;

@@ -23,6 +23,7 @@ class Gpu:
     driver: str = ""  # its version
     cuda: str = ""  # the newest CUDA that the driver knows, as far as it matters here
     capability: str = ""  # which generation the card is of, as CUDA counts them
+    count: int = 1  # how many cards there are
 
 
 def find_gpu() -> Gpu:
@@ -33,15 +34,24 @@ def find_gpu() -> Gpu:
     answer = output_of("nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader")
     known = re.match(r"(.+), (\d[\d.]*), (\d+\.\d+)?", answer)
     if known and major(known[2]) >= NEWEST_DRIVER:
-        return Gpu(known[1], known[2], NEWEST_CUDA, known[3] or "")
-    name = known or re.search(r"^GPU \d+: ([^(\n]+)", output_of("nvidia-smi", "-L"), re.MULTILINE)
+        return Gpu(known[1], known[2], NEWEST_CUDA, known[3] or "", len(answer.splitlines()))
+    cards = answer if known else output_of("nvidia-smi", "-L")
+    name = known or re.search(r"^GPU \d+: ([^(\n]+)", cards, re.MULTILINE)
     if not name:
         return Gpu()
     # only the table tells which CUDA that is; NVIDIA's package for forward compatibility makes it a newer one
     table = output_of("nvidia-smi")
     driver, cuda = (re.search(pattern, table) for pattern in (r"Driver Version: *([\d.]+)",
                                                               r"CUDA(?: UMD)? Version: *(\d+\.\d+)"))
-    return Gpu(name[1].strip(), *(match[1] if match else "" for match in (driver, cuda)), (known and known[3]) or "")
+    return Gpu(name[1].strip(), *(match[1] if match else "" for match in (driver, cuda)), (known and known[3]) or "",
+               len(cards.splitlines()))
+
+
+def card_of_process(gpu: Gpu, local_rank: int) -> str:
+    """Which of the cards that may be used, as CUDA_VISIBLE_DEVICES has them, is that of a process of this machine: each
+    has another one, and where there are fewer cards than processes some share one."""
+    cards = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpu.count)))).split(",")
+    return cards[local_rank % len(cards)].strip()
 
 
 def unfit(gpu: Gpu, cuda: str) -> str:

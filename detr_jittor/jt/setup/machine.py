@@ -18,6 +18,7 @@ from pathlib import Path
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import onednn, patches
 from detr_jittor.jt.setup.cuda import Cuda, find_cuda
+from detr_jittor.jt.setup.gpu import card_of_process
 from detr_jittor.jt.setup.patches import Patch
 
 
@@ -65,6 +66,9 @@ def make_plan() -> Plan:
         "JITTOR_HOME": None,  # Jittor would write it to a file and obey it ever after; HOME does the same and stays
         "mkl_include_path": None, "mkl_lib_path": None,  # with both set, Jittor 1.3.11 meets an undefined name
     }
+    if cuda.chosen and "OMPI_COMM_WORLD_LOCAL_RANK" in os.environ:
+        # Jittor leaves this to NCCL, whose source it would download; CUDA reads it once, when Jittor is imported
+        forced["CUDA_VISIBLE_DEVICES"] = card_of_process(cuda.gpu, int(os.environ["OMPI_COMM_WORLD_LOCAL_RANK"]))
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
     versions = {"cuda": cuda.chosen.version, "cudnn": cuda.chosen.cudnn} if cuda.chosen else {}
     return Plan(home, chosen | forced, cuda, notes, patches.needed(numpy_version, compiler, **versions))

@@ -50,6 +50,12 @@ def test_what_the_driver_tells(bare, version, cuda_, capability, told, questions
     assert len(made.asked(bare / "bin")) == questions
 
 
+@pytest.mark.parametrize("version, capability", [("580.65.06", "9.0"), ("570.86", "9.0"), ("470.182.03", "")])
+def test_cards_are_counted(bare, version, capability):
+    made.driver(bare / "bin", version=version, capability=capability, count=3)
+    assert gpu.find_gpu().count == 3
+
+
 def test_nothing_is_started_without_a_driver(bare, monkeypatch):
     """Not even an nvcc, of which nothing would be made: Jittor starts often, and on most machines there is no card."""
     made.wheels(bare / "site")

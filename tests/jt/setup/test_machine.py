@@ -188,3 +188,15 @@ def test_a_cuda_that_is_put_together_comes_with_its_patches(home, monkeypatch):
     plan = machine.make_plan()
     assert plan.variables["nvcc_path"].startswith(str(home / ".cache" / "jittor" / "cuda"))
     assert {*patches.CUDA_13, *patches.CUDNN_9} <= {*plan.patches}
+
+
+@pytest.mark.parametrize("visible, rank, card", [
+    (None, None, None), (None, 0, "0"), (None, 1, "1"), (None, 5, "1"), ("4, 6,GPU-1234", 1, "6"), ("3", 2, "3")])
+def test_each_process_of_mpirun_has_a_card_of_its_own(home, monkeypatch, visible, rank, card):
+    for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("OMPI_COMM_WORLD_LOCAL_RANK", rank)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, str(value))
+    toolkit = Toolkit("/cuda/bin/nvcc", "12.2", "8.9.7")
+    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda(Gpu("NVIDIA X", count=2), [toolkit], toolkit))
+    assert machine.make_plan().variables.get("CUDA_VISIBLE_DEVICES") == card
+    monkeypatch.setattr(machine, "find_cuda", lambda home: Cuda(Gpu(), []))
+    assert "CUDA_VISIBLE_DEVICES" not in machine.make_plan().variables
