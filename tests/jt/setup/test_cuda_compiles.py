@@ -1,22 +1,25 @@
 """Jittor's core and operators compiled and linked with nvcc, where there is a CUDA that we put together, but no card.
 
 A pretended card (pretended_card.cc) has the operators compiled, loaded and started; it computes nothing, so nothing is
-said here about results. All is made anew, which takes some ten minutes on two cores.
+said here about results. All is made anew, which takes some twenty minutes on two cores.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from detr_jittor.config.presets import OF_BOX
 from detr_jittor.jt.setup import cuda, toolkit
 
 pytestmark = pytest.mark.slow
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[3]
+CU = ROOT / "detr_jittor/jt/kernels/cuda/cu"
 START = """
 import json
 from detr_jittor.jt.setup import cuda, gpu
@@ -36,6 +39,27 @@ jt.sync_all(True)
 print(json.dumps({"cuda": jt.has_cuda, "nvcc": plan.variables["nvcc_path"], "cache": jt.flags.cache_path,
                   "flags": jt.flags.nvcc_flags, "core": jt.compiler.core.__file__}))
 """
+# A training step and an inference; then which libraries of the cache are loaded
+TWIN = """
+import numpy as np
+from small import NUM_CLASSES, SMALL, small_batch
+from detr_jittor.jt.twin import JittorTwin
+twin = JittorTwin(SMALL.replace(device="cuda", **{parts}), NUM_CLASSES)
+log = twin.train_step(small_batch(0), 0, 1.0)
+logits = twin.predict(small_batch(0)).logits
+loaded = {{line.split()[-1] for line in open("/proc/self/maps") if jt.flags.cache_path in line}}
+print(json.dumps({{"device": twin.device, "kernels": twin.kernels, "steps": twin.optimizer.steps, "names": list(log),
+                   "finite": bool(np.isfinite([*log.values()]).all()), "shape": logits.shape,
+                   "loaded": sorted(loaded), "nvcc": plan.variables["nvcc_path"]}}))
+"""
+# Both detectors: the reference's frozen norm, and what the presets of the second one have.
+DETECTORS = {
+    "detr": ({}, {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "frozen_norm",
+                  "frozen_norm_backward", "dropout", "squares", "adamw"}),
+    "box": ({**OF_BOX, "backbone_norm": "batch", "backbone_stages": 3, "pre_norm": True, "ema": True},
+            {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "sample", "sample_backward",
+             "dropout", "squares", "adamw"}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +80,8 @@ def start(home):
 
     def run(program: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "HOME": str(home), "LD_PRELOAD": str(card)}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        places = [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(places)
         return subprocess.run([sys.executable, "-c", START + program], env=environment, capture_output=True, text=True)
 
     return run
@@ -82,3 +107,29 @@ def test_core_and_operators(start, home):
     assert wanted <= operators(found["cache"])
     source = next(Path(found["cache"], "jit").glob("cudnn_conv__*_op.cc")).read_text()
     assert "CUDNN_FMA_MATH" in source, "of a patched source, not of the one that is installed"
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_operator_of_both_detectors(start, detector):
+    """nvcc has compiled each, and none is the processor's, to which a card would hand its numbers."""
+    parts, kernels = DETECTORS[detector]
+    run = start(TWIN.format(parts=parts))
+    assert run.returncode == 0, run.stdout[-1000:] + run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert (found["device"], found["steps"], found["finite"]) == ("cuda", 1, True)
+    assert found["kernels"].startswith("CUDA") and ("loss_giou_dn" in found["names"]) == (detector == "box")
+    assert found["shape"] == [2, 20, 11 + (detector == "detr")]
+    assert not [path for path in found["loaded"] if "detr_kernels_" in path], "the processor's own kernels"
+    made = [Path(path) for path in found["loaded"] if Path(path).parent.name == "jit"]
+    commands = {path.stem: path.with_suffix(".so.key").read_text() for path in made}
+    assert [name for name, command in commands.items() if not command.startswith(f'"{found["nvcc"]}" ')] == []
+    assert len(made) > 50 and {"cudnn_conv", "cudnn_conv_backward_x", "cudnn_conv_backward_w", "cublas_matmul",
+                               "cublas_batched_matmul"} <= {name.partition("__")[0] for name in commands}
+    sources = "".join(path.with_suffix(".cc").read_text() for path in made)
+    assert kernels == {*re.findall(r"detr::(\w+)\(call\)", sources)}
+
+
+def test_no_kernel_of_ours_is_left_out():
+    calls = {name for path in CU.glob("*.cu") for name in re.findall(r"^static void (\w+)\(Call& call\)",
+                                                                     path.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert calls == set().union(*(kernels for _, kernels in DETECTORS.values()))
