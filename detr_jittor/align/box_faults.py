@@ -10,12 +10,12 @@ def fault(name: str, stage: str, file: str, *changes: str, decoder: str = "box")
 
 def of_quality(name: str, stage: str, *changes: str) -> Fault:
     """A fault of the class loss that knows how good the boxes are."""
-    return fault(name, stage, "jt/box_criterion.py", *changes, decoder="box, quality")
+    return fault(name, stage, "jt/box_criterion.py", *changes, decoder="box, presets")
 
 
 def of_groups(name: str, file: str, *changes: str) -> Fault:
     """A fault of several groups of queries, which only training has."""
-    return fault(name, "gradients", file, *changes, decoder="box, groups")
+    return fault(name, "gradients", file, *changes, decoder="box, presets")
 
 
 BOX_FAULTS = (

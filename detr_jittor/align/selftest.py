@@ -55,16 +55,14 @@ class SeedResult:
 def small_config(folder: Path, seed: int, plain: bool, decoder: str = "detr") -> Config:
     """A model that has all parts of the large one, DC5 too, and is quick.
 
-    Args: decoder: of `ModelConfig`; with ", quality" behind it, as the presets have it, with ", groups", with two
-        groups of queries.
+    Args: decoder: of `ModelConfig`; with ", presets" behind it, as they have it.
     """
-    decoder, _, part = decoder.partition(", ")
+    decoder, _, presets = decoder.partition(", ")
     config = Config().replace(
         backbone="resnet18", backbone_stages=3, dilation=True, backbone_norm="frozen", enc_layers=2, dec_layers=2,
         hidden_dim=64, nheads=4, dim_feedforward=128, num_queries=20, num_classes=len(CATEGORIES),
         coco_path=str(folder), min_size=64, max_size=96, epochs=12, lr_drop=5, seed=seed, plain=plain, decoder=decoder)
-    parts = {"": {}, "quality": OF_BOX, "groups": {"query_groups": 2}}
-    return config.replace(**parts[part])
+    return config.replace(**OF_BOX) if presets else config
 
 
 def run(plain: bool = False, faults: tuple[Fault, ...] = ALL_FAULTS, seeds: int = 1, first: int = FIRST,

@@ -37,7 +37,7 @@ def test_there_are_faults_for_every_stage_that_computes():
     assert len(FAULTS) == len({fault.name for fault in FAULTS}) >= 20
     assert {fault.stage for fault in FAULTS} == set(STAGES) - {"environment"}
     assert len(BOX_FAULTS) == len({fault.name for fault in BOX_FAULTS}) >= 10
-    assert {fault.decoder for fault in BOX_FAULTS} == {"box", "box, quality", "box, groups"}
+    assert {fault.decoder for fault in BOX_FAULTS} == {"box", "box, presets"}
 
 
 def test_a_fault_that_no_longer_fits_is_an_error():
