@@ -57,10 +57,10 @@ def options_of(model: dict[str, np.ndarray], heads: int | None = None) -> dict |
 
 def box_options(weights: dict[str, np.ndarray]) -> dict:
     """{option: value} of the box decoder's parts."""
-    groups = [len(weights[name]) // len(weights["query_content.weight"]) for name in weights
-              if name == "group_content.weight"]
+    others = len(weights.get("group_content.weight", ()))
     return {
-        "decoder": "box", "query_groups": 1 + sum(groups), "denoising": 5 if "label_embed.weight" in weights else 0,
+        "decoder": "box", "query_groups": 1 + others // len(weights["query_content.weight"]),
+        "denoising": 5 if "label_embed.weight" in weights else 0,
         "no_focal": "class_embed.weight" in weights,
         "layer_heads": "own" if any(name.startswith("box_heads.") for name in weights) else "shared",
         "no_conditional": "transformer.decoder.layers.0.multihead_attn.key_place.weight" not in weights,

@@ -9,8 +9,7 @@ from detr_jittor.errors import DetrError
 LARGEST = {  # by which something is allocated, a thread started or a picture scaled → the most that is taken
     "num_queries": 100_000, "hidden_dim": 65_536, "nheads": 65_536, "dim_feedforward": 1_000_000, "enc_layers": 1_000,
     "dec_layers": 1_000, "num_classes": 1_000_000, "batch_size": 100_000, "accumulate": 100_000, "num_workers": 1_000,
-    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000, "query_groups": 1_000,
-    "threads": 1_000}
+    "min_size": 100_000, "max_size": 100_000, "denoising": 1_000, "query_groups": 1_000, "threads": 1_000}
 
 
 def check(config: Config) -> None:

@@ -27,7 +27,7 @@ MINIMAL = Config().replace(
 )
 
 # One group: a second one of sixty queries would make a step a seventh longer.
-BOX_MINIMAL = MINIMAL.replace(**{**OF_BOX, "query_groups": 1})
+BOX_MINIMAL = MINIMAL.replace(**OF_BOX).replace(query_groups=1)
 
 # By decoder and name
 PRESETS = {"detr": {"demo": DEMO, "minimal": MINIMAL}, "box": {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}}

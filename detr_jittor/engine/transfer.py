@@ -100,9 +100,8 @@ def fitted_heads(state: dict[str, np.ndarray], given: dict[str, np.ndarray], own
 def fitted_groups(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:
     """The groups of queries besides the first are of training alone, and may be others. Returns: what happens to them.
     """
-    fits = all((name in state) == (name in own) and (name not in own or state[name].shape == own[name].shape)
-               for name in OF_GROUPS)
-    if fits:
+    found, wanted = ([weights[name].shape for name in OF_GROUPS if name in weights] for weights in (state, own))
+    if found == wanted:
         return []
     for name in OF_GROUPS:
         state.pop(name, None)

@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from detr_jittor.errors import DetrError
 from detr_jittor.jt.setup import onednn, patches
 from detr_jittor.jt.setup.cuda import Cuda, find_cuda
-from detr_jittor.jt.setup.gpu import card_of_process
+from detr_jittor.jt.setup.gpu import card_of_process, output_of
 from detr_jittor.jt.setup.patches import Patch
 
 
@@ -96,10 +95,7 @@ def find_compiler() -> str:
 
 def compiler_version(path: str) -> str:
     """The version of a C++ compiler, as "14.2.0"; "" if it does not tell."""
-    try:
-        said = subprocess.run([path, "-dumpfullversion", "-dumpversion"], capture_output=True, encoding="latin1").stdout
-    except OSError:
-        return ""
+    said = output_of(path, "-dumpfullversion", "-dumpversion")
     return said.strip() if re.match(r"\d+(\.|$)", said) else ""
 
 

@@ -79,10 +79,10 @@ DETR_KERNEL(layer_norm) {
     for (int64_t i = 0; i < rows; i++) {
         const float* x = call.in[0].f32() + i * d;
         float* y = call.out[0].f32() + i * d;
-        auto [mean, inverse] = statistics_of(x, d);
+        const Statistics row = statistics_of(x, d);
 #pragma omp simd
-        for (int64_t j = 0; j < d; j++) y[j] = (x[j] - mean) * inverse * weight[j] + bias[j];
-        if (statistics) statistics[2 * i] = mean, statistics[2 * i + 1] = inverse;
+        for (int64_t j = 0; j < d; j++) y[j] = (x[j] - row.mean) * row.inverse * weight[j] + bias[j];
+        if (statistics) statistics[2 * i] = row.mean, statistics[2 * i + 1] = row.inverse;
     }
 }
 
@@ -137,15 +137,15 @@ DETR_KERNEL(group_norm) {
     const int64_t d = groups.channels * groups.pixels;
 #pragma omp parallel for
     for (int64_t i = 0; i < groups.rows; i++) {
-        auto [mean, inverse] = statistics_of(call.in[0].f32() + i * d, d);
+        const Statistics row = statistics_of(call.in[0].f32() + i * d, d);
         for (int64_t c = 0; c < groups.channels; c++) {
             const float* x = call.in[0].f32() + i * d + c * groups.pixels;
-            float *y = call.out[0].f32() + i * d + c * groups.pixels, at = mean, scale = inverse;
+            float* y = call.out[0].f32() + i * d + c * groups.pixels;
             float weight = call.in[1].f32()[groups.first(i) + c], bias = call.in[2].f32()[groups.first(i) + c];
 #pragma omp simd
-            for (int64_t j = 0; j < groups.pixels; j++) y[j] = (x[j] - at) * scale * weight + bias;
+            for (int64_t j = 0; j < groups.pixels; j++) y[j] = (x[j] - row.mean) * row.inverse * weight + bias;
         }
-        call.out[1].f32()[2 * i] = mean, call.out[1].f32()[2 * i + 1] = inverse;
+        call.out[1].f32()[2 * i] = row.mean, call.out[1].f32()[2 * i + 1] = row.inverse;
     }
 }
 
