@@ -3,6 +3,5 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <immintrin.h>
 #include <omp.h>
 #include "detr_kernel.h"

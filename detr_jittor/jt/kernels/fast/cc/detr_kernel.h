@@ -39,7 +39,7 @@ using Kernel = void (*)(Call&);
 std::map<std::string, Kernel>& kernel_table();
 
 struct Registration {
-    Registration(const char* name, Kernel kernel) { kernel_table()[name] = kernel; }
+    Registration(const char* name, Kernel kernel);
 };
 
 #define DETR_KERNEL(name)                              \

@@ -11,6 +11,8 @@ std::map<std::string, Kernel>& kernel_table() {
     return table;
 }
 
+Registration::Registration(const char* name, Kernel kernel) { kernel_table()[name] = kernel; }
+
 float* scratch(Scratch purpose, int64_t floats) {
     static struct { float* data; int64_t floats; } arenas[static_cast<int>(Scratch::count)];
     auto& arena = arenas[static_cast<int>(purpose)];

@@ -8,8 +8,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include <dnnl.h>
+
 #include "detr_exp.h"
-#include "detr_onednn.h"
 
 namespace detr {
 
