@@ -32,10 +32,10 @@ class PositionEmbeddingSine(nn.Module):
         return jt.concat([self.waves(y, frequency), self.waves(x, frequency)], dim=3).permute(0, 3, 1, 2)
 
     def waves(self, position, frequency):
-        """[B, H, W] and [D / 2] → [B, H, W, D / 2], sines and cosines in turn"""
-        angle = (position.unsqueeze(3) / frequency).float32()
-        waves = jt.stack([angle[:, :, :, 0::2].sin(), angle[:, :, :, 1::2].cos()], dim=4)  # [B, H, W, D / 4, 2]
-        return waves.flatten(3)
+        """[B, H, W] and [D / 2] → [B, H, W, D / 2], sines and cosines in turn, each cosine the sine of a right angle more,
+        which in float64 costs no digit: one operator to compile, not seven"""
+        quarter = jt.array(np.arange(self.features) % 2 * (math.pi / 2), dtype="float64")  # [D / 2]
+        return (position.unsqueeze(3) / frequency + quarter).sin().float32()
 
 
 class PositionEmbeddingLearned(nn.Module):
