@@ -263,7 +263,8 @@ def jittor(subject: str) -> Iterator[Finding]:
         yield Finding(subject, FAILED, f"{result['version']} computes wrongly (relative error {result['error']:.1g})",
                       f"Remove its cache ({result['cache']}/jt*) and repeat; check numpy and the compiler above.")
     else:
-        yield Finding(subject, OK, f"{result['version']} starts and computes rightly on the {result['device']}")
+        by = f", by these kernels: {result['kernels']}" if result["kernels"] else ""
+        yield Finding(subject, OK, f"{result['version']} starts and computes rightly on the {result['device']}{by}")
 
 
 def package_path() -> str:

@@ -32,8 +32,10 @@ class PositionEmbeddingSine(nn.Module):
         return jt.concat([self.waves(y, frequency), self.waves(x, frequency)], dim=3).permute(0, 3, 1, 2)
 
     def waves(self, position, frequency):
-        """[B, H, W] and [D / 2] → [B, H, W, D / 2], sines and cosines in turn, each cosine the sine of a right angle more,
-        which in float64 costs no digit: one operator to compile, not seven"""
+        """[B, H, W] and [D / 2] → [B, H, W, D / 2], sines and cosines in turn
+
+        Each cosine is the sine of a right angle more, which in float64 costs no digit: one operator, not seven.
+        """
         quarter = jt.array(np.arange(self.features) % 2 * (math.pi / 2), dtype="float64")  # [D / 2]
         return (position.unsqueeze(3) / frequency + quarter).sin().float32()
 

@@ -13,7 +13,8 @@ import pytest
 from detr_jittor.__main__ import main
 from detr_jittor.cli import doctor_checks as doctor
 from detr_jittor.errors import DetrError
-from detr_jittor.jt.setup import toolkit
+from detr_jittor.jt import kernels
+from detr_jittor.jt.setup import toolkit, trial
 from detr_jittor.jt.setup.cuda import Cuda, Toolkit
 from detr_jittor.jt.setup.gpu import Gpu
 
@@ -48,6 +49,7 @@ def test_this_machine_is_healthy():
     assert set(doctor.CHECKS) <= set(found)
     assert [f for f in found.values() if f["status"] == "failed"] == []
     assert status == 0 and "computes rightly" in found["Jittor"]["found"]
+    assert "kernels: oneDNN" in found["Jittor"]["found"]
 
 
 @pytest.mark.parametrize("stub, found, fix", [
@@ -67,13 +69,23 @@ def test_a_jittor_that_does_not_start(tmp_path, stub, found, fix):
 
 
 @pytest.mark.parametrize("answer, status", [
-    ('{"version": "1", "device": "CPU", "cache": "c", "error": 2e-7, "right": true}', "ok"),
-    ('{"version": "1", "device": "CPU", "cache": "c", "error": 0.5, "right": false}', "failed"),
+    ('{"version": "1", "device": "CPU", "cache": "c", "kernels": "k", "error": 2e-7, "right": true}', "ok"),
+    ('{"version": "1", "device": "CPU", "cache": "c", "kernels": "k", "error": 0.5, "right": false}', "failed"),
 ])
 def test_a_jittor_that_computes_wrongly(monkeypatch, answer, status):
     monkeypatch.setattr(doctor.subprocess, "run",
                         lambda *args, **kwargs: subprocess.CompletedProcess(args, 0, stdout="chatter\n" + answer))
     assert only(doctor.jittor).status == status
+
+
+def test_kernels_that_do_not_compile(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError('Run cmd failed: "/usr/bin/g++" detr_pooling.cc')
+
+    monkeypatch.setattr(kernels, "Kernels", fail)
+    assert trial.main() == 1
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "fails at our kernels" in result["problem"] and "--plain" in result["fix"]
 
 
 def test_the_report_as_text(monkeypatch, capsys):

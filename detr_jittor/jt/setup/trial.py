@@ -20,7 +20,11 @@ def convolution(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def trial() -> dict:
-    """Compare a convolution, its gradient and a matrix product with NumPy; the largest relative error of the three."""
+    """Compare a convolution, its gradient, a matrix product and, on the CPU, a linear layer by our kernels with NumPy;
+    the largest relative error of them all.
+
+    Errors: DetrError if the kernels do not compile.
+    """
     from detr_jittor.jt.setup.runtime import jt, plan
 
     jt.flags.use_cuda = int(jt.has_cuda)
@@ -32,10 +36,28 @@ def trial() -> dict:
     found = [y.numpy(), jt.grad((y * jv).sum(), jw).numpy(), jt.matmul(jv, jv).numpy()]
     wanted = [convolution(x, w), convolution(x.swapaxes(0, 1), v.swapaxes(0, 1)).swapaxes(0, 1),
               v.astype(np.float64) @ v]
+    words = ""
+    if not jt.flags.use_cuda:  # for a card they would take minutes to compile
+        words, product = linear(jt.array(w[0, 0]), jt.array(x[0, 0, :, :3]))
+        found.append(product)
+        wanted.append(w[0, 0].astype(np.float64) @ x[0, 0, :, :3].T)
     error = max(float(np.abs(f - e).max() / np.abs(e).max()) for f, e in zip(found, wanted, strict=True))
     device = "GPU" if jt.flags.use_cuda else "CPU"
     return {"version": jt.__version__, "device": device, "cache": str(plan.home / ".cache" / "jittor"),
-            "error": error, "right": bool(error < TOLERANCE)}
+            "kernels": words, "error": error, "right": bool(error < TOLERANCE)}
+
+
+def linear(x, weight) -> tuple[str, np.ndarray]:
+    """(which kernels serve here, their product of [n, D] and [D', D] → [n, D'])"""
+    from detr_jittor.jt import kernels
+
+    try:
+        choice = kernels.Kernels()  # which compiles them
+    except RuntimeError as error:
+        raise DetrError("Jittor starts, but its compiler fails at our kernels; its first error above says why.",
+                        "An older compiler may do: sudo apt install g++-14, and then: export cc_path=g++-14. Until "
+                        "then --plain computes without them, slowly.") from error
+    return choice.words, kernels.linear(x, weight, weight[:, 0] * 0).numpy()
 
 
 def main() -> int:
@@ -43,6 +65,7 @@ def main() -> int:
         result = trial()
     except DetrError as error:
         result = {"problem": error.what, "fix": error.fix}
+    print()  # behind what Jittor tells of its compiling
     print(json.dumps(result))
     return 0 if result.get("right") else 1
 
