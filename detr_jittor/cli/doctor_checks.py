@@ -281,8 +281,7 @@ def known_fix(problem: str) -> str:
         "No module named": "Run: pip install detr-jittor",
         "urlopen error": "Jittor wants to download something: unset the variables that are listed above.",
         # the compiler's own words, which came before
-        "Run cmd failed": "The first error above says why. An older compiler may do: sudo apt install g++-14, and "
-                          "then: export cc_path=g++-14",
+        "Run cmd failed": f"The first error above says why. {machine.OLDER_COMPILER}",
     }
     return next((fix for sign, fix in fixes.items() if sign in problem), "")
 

@@ -20,6 +20,8 @@ from detr_jittor.jt.setup.cuda import Cuda, find_cuda
 from detr_jittor.jt.setup.gpu import card_of_process, output_of
 from detr_jittor.jt.setup.patches import Patch
 
+OLDER_COMPILER = "An older compiler may do: sudo apt install g++-14, and then: export cc_path=g++-14"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 from detr_jittor.errors import DetrError
+from detr_jittor.jt.setup.machine import OLDER_COMPILER
 
 TOLERANCE = 2e-3  # of the largest value; measured 2e-7 on a CPU, and a GPU may round to TF32 (5e-4)
 
@@ -55,8 +56,7 @@ def linear(x, weight) -> tuple[str, np.ndarray]:
         choice = kernels.Kernels()  # which compiles them
     except RuntimeError as error:
         raise DetrError("Jittor starts, but its compiler fails at our kernels; its first error above says why.",
-                        "An older compiler may do: sudo apt install g++-14, and then: export cc_path=g++-14. Until "
-                        "then --plain computes without them, slowly.") from error
+                        f"{OLDER_COMPILER}. Until then --plain computes without them, slowly.") from error
     return choice.words, kernels.linear(x, weight, weight[:, 0] * 0).numpy()
 
 
