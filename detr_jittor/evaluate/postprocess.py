@@ -8,7 +8,7 @@ from detr_jittor.evaluate.segmentation import instance_masks, padded_size
 from detr_jittor.twin import boxes
 from detr_jittor.types import Detections, Outputs, Target
 
-SAME = 0.8  # intersection over union of two boxes that are taken for one, where a query can have several
+SAME = 0.7  # intersection over union of two boxes that are taken for one, where a query can have several
 MOST = 100  # detections of a picture where a query can have several
 
 

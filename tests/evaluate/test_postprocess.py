@@ -56,9 +56,11 @@ def test_where_each_class_has_a_probability_the_best_of_queries_and_classes():
     assert found.queries.tolist() == [0, 0, 2] and found.labels.tolist() == [0, 1, 1]  # the second query's is a double
     assert np.allclose(found.scores, 1 / (1 + np.exp([-2.0, -1.0, -0.5])))
     assert np.allclose(found.boxes[0], [60, 30, 140, 70])
-    boxes[0, 1, 2] = 0.6  # intersection over union .4 / .6
-    (found,) = detections(Outputs(logits, boxes, each=True), [target(7, 100, 200)], 0.3)
-    assert found.queries.tolist() == [0, 1, 0, 2]
+    # Intersection over union .4 / .55 = .73 and .4 / .6 = .67, on either side of the limit
+    for width, queries in ((0.55, [0, 0, 2]), (0.6, [0, 1, 0, 2])):
+        boxes[0, 1, 2] = width
+        (found,) = detections(Outputs(logits, boxes, each=True), [target(7, 100, 200)], 0.3)
+        assert found.queries.tolist() == queries
     apart = np.random.default_rng(0).random((1, 60, 4)).astype(np.float32) / 9
     many = Outputs(np.zeros((1, 60, 2), np.float32), apart, each=True)
     assert 50 < len(detections(many, [target(7, 100, 200)])[0].scores) <= 100
