@@ -89,7 +89,7 @@ class Pool:
                                 "See that these files can be reached; --num_workers 0 reads them in this process.")
         try:
             return transport.receive(worker.connection)
-        except (EOFError, OSError, RuntimeError):
+        except (EOFError, OSError):
             raise self._died(worker) from None
 
     def _died(self, worker: Reader) -> DetrError:

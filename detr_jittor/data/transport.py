@@ -9,8 +9,8 @@ limit of /dev/shm (64 MB in a container) does not apply.
 import mmap
 import os
 import pickle
+import socket
 import tempfile
-from multiprocessing import reduction
 from multiprocessing.connection import Connection
 
 ALIGNMENT = 64  # bytes
@@ -30,15 +30,21 @@ def send(connection: Connection, value) -> None:
                 memory[start:start + part.nbytes] = part
                 start += aligned(part.nbytes)
         connection.send(sizes)
-        reduction.send_handle(connection, file, None)
+        # Not multiprocessing.reduction, which waits for an answer from Python 3.14 on: both sides send at once here
+        with socket_of(connection) as there:
+            socket.send_fds(there, [b"."], [file])
     finally:
         os.close(file)
 
 
 def receive(connection: Connection):
-    """Wait for the next value. Errors: EOFError, OSError or RuntimeError if the other side is gone."""
+    """Wait for the next value. Errors: EOFError or OSError if the other side is gone."""
     sizes = connection.recv()
-    file = reduction.recv_handle(connection)
+    with socket_of(connection) as there:
+        _, files, *_ = socket.recv_fds(there, 1, 1)
+    if not files:
+        raise EOFError
+    (file,) = files
     try:
         memory = memoryview(mmap.mmap(file, 0))
     finally:
@@ -48,6 +54,11 @@ def receive(connection: Connection):
         parts.append(memory[start:start + size])
         start += aligned(size)
     return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def socket_of(connection: Connection) -> socket.socket:
+    """The same socket once more; closing it leaves the connection open."""
+    return socket.fromfd(connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)
 
 
 def aligned(size: int) -> int:

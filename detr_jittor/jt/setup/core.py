@@ -8,6 +8,7 @@ Jittor compares the commands with those that made what it has, so a core that wa
 an older version of this program, stays as it is.
 """
 
+import multiprocessing
 import os
 import shlex
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,8 @@ LARGEST = ("/gen/pyjt_jit_op_maker.cc", "/gen/pyjt_jit_flags.cc", "/src/op_compi
 def install(utils) -> None:
     """Have `utils`, the module jittor_utils, compile the core so; a compiler other than GCC is left alone."""
     load_once(utils)
+    # From Python 3.14 on the processes of a pool begin anew and run the user's script once more, unless they fork
+    utils.Pool = multiprocessing.get_context("fork").Pool
     if utils.cc_type != "g++" or "cc_flags" in os.environ:
         return
     original, memory = utils.run_cmds, utils.get_total_mem

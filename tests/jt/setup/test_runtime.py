@@ -201,6 +201,24 @@ def test_the_real_jittor_starts_without_torch_and_finds_onednn():
     assert (Path(include) / "dnnl.hpp").is_file() and (Path(library) / "libdnnl.so").is_file()
 
 
+def test_compiling_does_not_run_the_users_script_again(tmp_path):
+    """As Python 3.14 begins the processes of a pool, unless it is told otherwise; here on every Python."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import multiprocessing
+import os
+multiprocessing.set_start_method("forkserver", force=True)
+print("begun")
+from detr_jittor.jt.setup.runtime import jt
+import jittor_utils
+with jittor_utils.Pool(1) as pool:
+    print(pool.apply(os.getppid) == os.getpid())
+""")
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=600,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (0, "begun\nTrue\n"), done.stderr[-500:]
+
+
 def test_jittor_does_not_end_the_process_when_a_child_is_killed():
     program = """
 import os, signal, subprocess, time
