@@ -39,23 +39,29 @@ jt.sync_all(True)
 print(json.dumps({"cuda": jt.has_cuda, "nvcc": plan.variables["nvcc_path"], "cache": jt.flags.cache_path,
                   "flags": jt.flags.nvcc_flags, "core": jt.compiler.core.__file__}))
 """
-# A training step and an inference; then which libraries of the cache are loaded
+# A training step, an evaluation with its losses and an inference; then which libraries of the cache are loaded
 TWIN = """
 import numpy as np
 from small import NUM_CLASSES, SMALL, small_batch
 from detr_jittor.jt.twin import JittorTwin
-twin = JittorTwin(SMALL.replace(device="cuda", **{parts}), NUM_CLASSES)
-log = twin.train_step(small_batch(0), 0, 1.0)
-logits = twin.predict(small_batch(0)).logits
+config = SMALL.replace(device="cuda", **{parts})
+twin = JittorTwin(config, NUM_CLASSES)
+batch = small_batch(0, config.model.masks)
+log = twin.train_step(batch, 0, 1.0)
+outputs, evaluated = twin.evaluate(batch)
+logits = twin.predict(batch).logits
 loaded = {{line.split()[-1] for line in open("/proc/self/maps") if jt.flags.cache_path in line}}
 print(json.dumps({{"device": twin.device, "kernels": twin.kernels, "steps": twin.optimizer.steps, "names": list(log),
-                   "finite": bool(np.isfinite([*log.values()]).all()), "shape": logits.shape,
+                   "evaluated": list(evaluated), "finite": bool(np.isfinite([*log.values()]).all()),
+                   "shape": logits.shape, "masks": None if outputs.masks is None else outputs.masks.shape,
                    "loaded": sorted(loaded), "nvcc": plan.variables["nvcc_path"]}}))
 """
-# Both detectors: the reference's frozen norm, and what the presets of the second one have.
+# Both detectors, and masks, which DETR has: the reference's frozen norm, and what the presets of the second one have.
+DETR = {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "frozen_norm", "frozen_norm_backward",
+        "dropout", "squares", "adamw"}
 DETECTORS = {
-    "detr": ({}, {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "frozen_norm",
-                  "frozen_norm_backward", "dropout", "squares", "adamw"}),
+    "detr": ({}, DETR),
+    "masks": ({"masks": True, "hidden_dim": 128, "nheads": 8}, DETR),
     "box": ({**OF_BOX, "backbone_norm": "batch", "backbone_stages": 3, "pre_norm": True, "ema": True},
             {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "sample", "sample_backward",
              "dropout", "squares", "adamw"}),
@@ -118,7 +124,10 @@ def test_every_operator_of_both_detectors(start, detector):
     found = json.loads(run.stdout.splitlines()[-1])
     assert (found["device"], found["steps"], found["finite"]) == ("cuda", 1, True)
     assert found["kernels"].startswith("CUDA") and ("loss_giou_dn" in found["names"]) == (detector == "box")
-    assert found["shape"] == [2, 20, 11 + (detector == "detr")]
+    assert found["shape"] == [2, 20, 11 + (detector != "box")]
+    assert found["masks"] == ([2, 20, 16, 24] if detector == "masks" else None)
+    assert ("loss_mask" in found["names"]) == (detector == "masks")
+    assert "grad_norm" not in found["evaluated"] and set(found["evaluated"]) < set(found["names"])
     assert not [path for path in found["loaded"] if "detr_kernels_" in path], "the processor's own kernels"
     made = [Path(path) for path in found["loaded"] if Path(path).parent.name == "jit"]
     commands = {path.stem: path.with_suffix(".so.key").read_text() for path in made}
