@@ -8,7 +8,7 @@ from detr_jittor.config.presets import BOX_DEMO
 
 FEW = 2000  # pictures: with more, start from published weights instead
 WORK = 7e7  # steps of training times pixels of a picture
-MINUTES = 12  # in which two cores do it; without AVX-512 half as many again
+MINUTES = 12  # in which two cores do it if the pictures are crowded; without AVX-512 half as many again
 STEPS = 1000, 4000  # from fewest to most
 OBJECT = 32  # pixels that an object of middling size should have at least, two places of stride 16
 SIDES = (160, 224)  # short sides that are chosen from
@@ -51,8 +51,8 @@ def advice(contents: Contents) -> str:
     return (f"--preset small fits: from {contents.pictures:,} pictures DETR's own decoder does not learn from scratch. "
             f"It gives --decoder box, {config.model.num_queries} queries for up to {contents.most} objects, pictures "
             f"of {config.data.min_size} to {config.data.max_size} pixels, as objects are {100 * contents.size:.0f} % "
-            f"of their short side, and {config.optim.epochs} epochs: some {minutes} minutes on two cores, half as many "
-            "again without AVX-512")
+            f"of their short side, and {config.optim.epochs} epochs: up to {minutes} minutes on two cores, half as "
+            "many again without AVX-512")
 
 
 def chosen(config: Config) -> dict:

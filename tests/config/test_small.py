@@ -32,7 +32,7 @@ def test_it_scales_with_what_the_set_holds():
 
 def test_the_advice_says_which_preset_fits_and_why():
     assert "--preset small fits: from 200 pictures" in advice(TWO_HUNDRED) and "41 epochs" in advice(TWO_HUNDRED)
-    assert "some 13 minutes on two cores" in advice(TWO_HUNDRED)
+    assert "up to 13 minutes on two cores" in advice(TWO_HUNDRED)
     many = Contents(FEW + 1, 30, 1.0, 480, 0.2)
     assert "no preset" in advice(many) and "--weights" in advice(many)
 
