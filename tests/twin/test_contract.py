@@ -26,11 +26,10 @@ def missing(twin, protocol) -> list[str]:
     """What a protocol promises and a twin has not, or with other arguments."""
     wrong = [name for name in inspect.get_annotations(protocol) if not hasattr(twin, name)]
     for name, promised in vars(protocol).items():
-        if name.startswith("__annotate"):
-            continue  # Python 3.14's own, of the protocol's module
         function = getattr(promised, "__func__", promised)
-        if not inspect.isfunction(function) or function.__module__ != protocol.__module__:
-            continue  # what Python gives to every protocol
+        ours = inspect.isfunction(function) and function.__module__ == protocol.__module__
+        if not ours or name == "__annotate_func__":
+            continue  # what Python gives to every protocol, from 3.14 on with the module of the protocol too
         own = getattr(twin, name, None)
         if own is None or arguments(own) != arguments(function):
             wrong.append(name)
