@@ -47,7 +47,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(cls):
 
 
 @TWINS
-@pytest.mark.parametrize("model", [{}, {"query_groups": 3, "no_focal": True}], ids=str)
+@pytest.mark.parametrize("model", [{}, {"query_groups": 3, "no_focal": True}, {"query_boxes": "proposals"}], ids=str)
 def test_parts_of_a_step_add_up_to_it(cls, model):
     batch, logs = small_batch(3), []
     for options in ({}, {"accumulate": 2, "batch_size": 1}):
@@ -58,12 +58,14 @@ def test_parts_of_a_step_add_up_to_it(cls, model):
 
 
 @TWINS
-def test_a_picture_without_objects_trains(cls):
+@pytest.mark.parametrize("query_boxes", ["learned", "proposals"])
+def test_a_picture_without_objects_trains(cls, query_boxes):
     batch = small_batch(3)
     for target in batch.targets:
         target.labels, target.boxes = target.labels[:0], target.boxes[:0]
-    log = twin_with(cls).train_step(batch, 3, 1.0)
+    log = twin_with(cls, query_boxes=query_boxes).train_step(batch, 3, 1.0)
     assert np.isfinite(log["loss"]) and log["grad_norm"] > 0 and log["loss_bbox_dn"] == 0
+    assert log.get("loss_bbox_enc", 0) == 0 and (log.get("loss_ce_enc", 0) > 0) == (query_boxes == "proposals")
 
 
 @TWINS
@@ -116,7 +118,9 @@ def test_the_shapes_tell_the_parts():
     assert other["no_focal"] and other["no_sampling"] and other["no_conditional"] and other["denoising"] == 0
     assert options["layer_heads"] == other["layer_heads"] == "shared"
     assert options_of(twin_with(PyTorchTwin, layer_heads="own").state().model, heads=4)["layer_heads"] == "own"
-    assert options["query_groups"] == 1
+    assert options["query_groups"] == 1 and options["query_boxes"] == "learned"
+    two_stage = options_of(twin_with(PyTorchTwin, query_boxes="proposals").state().model, heads=4)
+    assert two_stage["query_boxes"] == "proposals"
     assert options_of(twin_with(PyTorchTwin, query_groups=3).state().model, heads=4)["query_groups"] == 3
 
 
@@ -185,6 +189,27 @@ def test_copies_can_come_and_go():
     assert any("label_embed.weight: starts anew" in remark for remark in remarks)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_two_stages_can_come_and_go(groups):
+    """The decoder stays, what tells its queries where to begin is another thing. Classes keep their rows there too."""
+    one, two = (twin_with(PyTorchTwin, query_boxes=boxes, query_groups=groups).state()
+                for boxes in ("learned", "proposals"))
+    names = classes(*(f"kind {i}" for i in range(NUM_CLASSES)))
+    for given, wanted in ((one, "proposals"), (two, "learned")):
+        new = PyTorchTwin(BOX.replace(query_boxes=wanted, query_groups=groups), NUM_CLASSES)
+        state, remarks = fitted("box.pth", Checkpoint(given, classes=names), new.state().model, names)
+        new.load(state)
+        assert [remark for remark in remarks if "begin" in remark] == [
+            f"the boxes at which queries begin: start anew, as --query_boxes is {wanted}"]
+        assert not any("groups" in remark for remark in remarks)
+        assert np.array_equal(state.model["query_content.weight"], given.model["query_content.weight"])
+    new = PyTorchTwin(BOX.replace(query_boxes="proposals", query_groups=groups), 3)
+    state, _ = fitted("box.pth", Checkpoint(two, classes=names), new.state().model, classes("bird", "kind 7", "kind 2"))
+    new.load(state)
+    for name in ("class_score.weight", "proposals.class_score.weight", "proposals.class_score.bias"):
+        assert np.array_equal(state.model[name][1:], two.model[name][[7, 2]]), name
+
+
 @pytest.mark.parametrize("groups, said", [(1, "left out, as --query_groups is 1"), (2, "start anew"), (3, "")])
 def test_groups_of_queries_can_come_and_go(groups, said):
     """The first group is the detector and stays."""
@@ -200,7 +225,9 @@ def test_groups_of_queries_can_come_and_go(groups, said):
         assert np.array_equal(new.state().model["group_box.weight"], given.model["group_box.weight"])
 
 
-@pytest.mark.parametrize("options", [{"layer_heads": "shared"}, {"layer_heads": "own"}, {"query_groups": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"layer_heads": "shared"}, {"layer_heads": "own"}, {"query_groups": 2},
+                                     {"query_boxes": "proposals"},
+                                     {"query_boxes": "proposals", "num_queries": 60}], ids=str)
 def test_onnx_agrees(options):
     twin = twin_with(PyTorchTwin, **options)
     content = package("detr_jittor.pt.export").to_onnx(twin.model, False)

@@ -10,7 +10,10 @@ from detr_jittor.errors import DetrError
 from detr_jittor.frameworks.load import part
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.jt.twin import JittorTwin
+from detr_jittor.reference import losses as ref
+from detr_jittor.reference.boxes import corners, iou
 from detr_jittor.twin import seeding
+from detr_jittor.twin.proposals import NEAREST, standing_for
 
 import torch  # isort: skip  (after jittor)
 from detr_jittor.pt.twin import PyTorchTwin  # isort: skip
@@ -24,6 +27,9 @@ PARTS = {"all parts": {}, "pre-norm, three stages": {"pre_norm": True, "backbone
          "quality, own heads": {"class_loss": "quality", "layer_heads": "own", "dec_layers": 3},
          "groups": {"query_groups": 3, "class_loss": "quality"},
          "groups alone, no focal": {"query_groups": 2, "denoising": 0, "no_focal": True},
+         "two stages": {"query_boxes": "proposals", "query_groups": 2, "class_loss": "quality", "layer_heads": "own"},
+         "two stages, one map": {"query_boxes": "proposals", "no_sampling": True, "denoising": 0},
+         "two stages, fewer places than queries": {"query_boxes": "proposals", "num_queries": 60},
          "no focal, own heads": {"no_focal": True, "layer_heads": "own"},
          "DC5, batch norm": {"dilation": True, "backbone_norm": "batch", "dec_layers": 3}}
 
@@ -136,11 +142,67 @@ def test_the_quality_loss_by_hand(framework):
     assert twin.numpy(found)[0] == pytest.approx((wrong.sum() - wrong[1, 1] + right) / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("framework", ["jittor", "pytorch"])
+@pytest.mark.parametrize("class_loss", ["focal", "quality"])
+def test_the_losses_of_proposals_against_the_oracle(framework, class_loss):
+    """Every place has a class to say, and those that stand for an object a box; in the padding nothing."""
+    options = {"query_boxes": "proposals", "backbone_stages": 3, "class_loss": class_loss}
+    twin = begin_alike(both_twins(BOX.replace(**options)))[framework == "pytorch"]
+    batch = small_batch(5)
+    twin.prepare(None)
+    with twin.no_grad():
+        outputs = twin.forward(batch)
+        names, values, _ = twin.losses(outputs, batch, twin.match(outputs, batch))
+        found = dict(zip(names, twin.numpy(values)))
+        proposed = outputs[2]
+        logits, boxes, own = (twin.numpy(x).astype(np.float64) for x in (proposed.logits, proposed.boxes, proposed.own))
+    boxes = 1 / (1 + np.exp(-boxes))
+    places, objects = standing_for(batch.targets, own[..., :2])
+    hidden = batch.mask[:, ::16, ::16].reshape(2, 4 * 6)
+    assert hidden.sum() == 4 and len(places) > 6
+    assert (logits[hidden] == -1e4).all() and (np.abs(logits[~hidden]) < 20).all()
+    assert not hidden.reshape(-1)[places].any()
+    labels, wanted = (np.concatenate([getattr(t, name) for t in batch.targets]) for name in ("labels", "boxes"))
+    classes = np.full(logits.shape[:2], NUM_CLASSES)
+    classes.reshape(-1)[places] = labels[objects]
+    matched = boxes.reshape(-1, 4)[places]
+    divisor = NEAREST * len(labels)
+    quality = np.zeros(logits.shape[:2])
+    quality.reshape(-1)[places] = [iou(corners(a), corners(b))[0, 0] for a, b in zip(matched, wanted[objects])]
+    of_classes = ref.quality_classes(logits[~hidden][None], classes[~hidden][None], quality[~hidden][None], divisor) \
+        if class_loss == "quality" else ref.focal_classes(logits[~hidden], classes[~hidden], divisor)
+    assert found["loss_ce_enc"] == pytest.approx(of_classes, rel=2e-6)
+    assert found["loss_bbox_enc"] == pytest.approx(ref.box_l1(matched, wanted[objects], divisor), rel=2e-6)
+    assert found["loss_giou_enc"] == pytest.approx(ref.box_giou(matched, wanted[objects], divisor), rel=2e-6)
+
+
+@pytest.mark.parametrize("framework", ["jittor", "pytorch"])
+def test_queries_begin_at_the_best_places(framework):
+    """In the order of the places, with the box that the place says and with what is seen there; where there are no more
+    places, with most of the picture."""
+    options = {"query_boxes": "proposals", "num_queries": 22, "backbone_stages": 3}
+    twin = begin_alike(both_twins(BOX.replace(**options)))[framework == "pytorch"]
+    batch = small_batch(5)
+    twin.prepare(None)
+    with twin.no_grad():
+        proposed = twin.forward(batch)[2]
+        seen, first = (twin.numpy(x) for x in twin.model.proposals.best(proposed))
+        features, logits, boxes, _ = (twin.numpy(x) for x in proposed)
+    for of_picture, said, at, there_is, shown in zip(logits.max(-1), boxes, first, features, seen):
+        there = np.flatnonzero(of_picture > -1e3)
+        chosen = sorted(sorted(there, key=lambda place: -of_picture[place])[:22])
+        assert np.array_equal(at[:len(chosen)], said[chosen]) and np.array_equal(shown[:len(chosen)], there_is[chosen])
+        assert (at[len(chosen):] == np.float32([0, 0, 1.4, 1.4])).all() and not shown[len(chosen):].any()
+        assert len(chosen) == min(len(there), 22)
+    assert {np.count_nonzero(of_picture > -1e3) for of_picture in logits.max(-1)} == {20, 24}
+
+
 @pytest.mark.parametrize("options, reason", [
     ({"masks": True, "hidden_dim": 128, "nheads": 8}, "--masks does not go with --decoder box"),
     ({"position_embedding": "learned"}, "between the places"), ({"hidden_dim": 48, "nheads": 4}, "divisible by 32"),
     ({"decoder": "detr", "no_sampling": True}, "a part of the box decoder"), ({"denoising": -1}, "is negative"),
-    ({"query_groups": 0}, "less than 1")])
+    ({"query_groups": 0}, "less than 1"),
+    ({"query_boxes": "proposals", "no_focal": True}, "--no_focal leaves out")])
 def test_what_cannot_be_is_refused_with_the_reason(options, reason):
     check(BOX)
     with pytest.raises(DetrError, match=reason):

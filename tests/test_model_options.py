@@ -82,6 +82,8 @@ MODEL = {  # option → (options, what must be true with them and not without)
     "layer_heads": ({"decoder": "box", "layer_heads": "own"},
                     lambda s: s.has("box_heads.0") and s.has("class_heads.0")),
     "query_groups": ({"decoder": "box", "query_groups": 3}, lambda s: s.shapes.get("group_box.weight") == (40, 4)),
+    "query_boxes": ({"decoder": "box", "query_boxes": "proposals"},
+                    lambda s: s.has("proposals") and not s.has("query_box") and "loss_giou_enc" in s.step()),
     "denoising": ({"decoder": "box", "denoising": 2}, lambda s: s.has("label_embed") and "loss_giou_dn" in s.step()),
 }
 

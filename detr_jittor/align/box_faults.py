@@ -18,6 +18,11 @@ def of_groups(name: str, file: str, *changes: str) -> Fault:
     return fault(name, "gradients", file, *changes, decoder="box, presets")
 
 
+def of_proposals(name: str, stage: str, file: str, *changes: str) -> Fault:
+    """A fault of the places at which queries begin."""
+    return fault(name, stage, file, *changes, decoder="box, presets")
+
+
 BOX_FAULTS = (
     fault("every class likely at the start", "structure", "twin/parameters.py", "-np.log(99)", "0.0"),
 
@@ -92,6 +97,21 @@ BOX_FAULTS = (
               "return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)",
               "names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)\n"
               "        return names, values * groups, indices"),
+
+    # proposals
+    of_proposals("places at their corners", "forward", "jt/proposals.py",
+                 "(np.arange(n) + 0.5) / n", "np.arange(n) / n"),
+    of_proposals("places as a share of the padded picture", "forward", "jt/proposals.py",
+                 " / extent[:, i].unsqueeze(1)", " + 0 * extent[:, i].unsqueeze(1)"),
+    of_proposals("queries that begin in the padding", "forward", "jt/proposals.py",
+                 "self.class_score(x) * (1 - hidden) + NONE * hidden", "self.class_score(x) + 0 * hidden"),
+    of_proposals("queries that begin at the worst places", "forward", "twin/proposals.py",
+                 "argsort(-scores", "argsort(scores"),
+    of_proposals("one place for each object", "losses", "twin/proposals.py", "rank < NEAREST", "rank < 1"),
+    of_proposals("losses of proposals normalised by objects alone", "losses", "jt/box_criterion.py",
+                 "number = NEAREST * max(", "number = max("),
+    of_proposals("a gradient through the places at which queries begin", "gradients", "jt/proposals.py",
+                 "x, logits, boxes, _ = (y.detach() for y in proposed)", "x, logits, boxes, _ = proposed"),
 
     # gradients
     fault("box gradient not stopped", "gradients", "jt/box_decoder.py", "logits = moved.detach()", "logits = moved"),

@@ -62,6 +62,7 @@ def box_options(weights: dict[str, np.ndarray]) -> dict:
         "decoder": "box", "query_groups": 1 + others // len(weights["query_content.weight"]),
         "denoising": 5 if "label_embed.weight" in weights else 0,
         "no_focal": "class_embed.weight" in weights,
+        "query_boxes": "proposals" if "proposals.class_score.weight" in weights else "learned",
         "layer_heads": "own" if any(name.startswith("box_heads.") for name in weights) else "shared",
         "no_conditional": "transformer.decoder.layers.0.multihead_attn.key_place.weight" not in weights,
         "no_sampling": "transformer.maps.0.conv.weight" not in weights,

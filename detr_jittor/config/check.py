@@ -96,6 +96,8 @@ def box_rules(m: ModelConfig):
                "Leave it out, or add --decoder box.")
     yield m.query_groups < 1, f"--query_groups {m.query_groups} is less than 1.", "Give 1 for no others, or more."
     yield m.denoising < 0, f"--denoising {m.denoising} is negative.", "Give 0 for none, or more."
+    yield (m.two_stage and m.no_focal, "--query_boxes proposals ranks places by classes that have a probability each, "
+           "which --no_focal leaves out.", "Give --query_boxes learned, or leave out --no_focal.")
     yield (box and m.masks, "--masks does not go with --decoder box: the mask head reads where queries look on the "
            "whole picture.", "Leave one out.")
     yield (box and m.position_embedding == "learned", "--decoder box looks between the places for which "

@@ -56,12 +56,19 @@ class ModelConfig:
     denoising: int = option(5, "box decoder: noisy copies of each object in training; 0: none (added)")
     query_groups: int = option(1, "box decoder: groups of queries in training, each of which finds all objects; only "
                                "the first is used afterwards (added)")
+    query_boxes: str = option("learned", "box decoder: where queries begin: at learned boxes, or at proposals, which "
+                              "the places of the picture make (added)", ("learned", "proposals"))
     num_classes: int | None = option(None, "largest label + 1; taken from the dataset if not given (added)")
 
     @property
     def stride(self) -> int:
         """Pixels of the picture from one place of the feature map to the next."""
         return 16 if self.dilation or self.backbone_stages < 4 else 32
+
+    @property
+    def two_stage(self) -> bool:
+        """Whether queries begin at proposals."""
+        return self.decoder == "box" and self.query_boxes == "proposals"
 
     @property
     def has_focal(self) -> bool:

@@ -13,7 +13,8 @@ DEMO = Config().replace(
 )
 
 # What all presets of the box decoder have.
-OF_BOX = {"decoder": "box", "denoising": 3, "layer_heads": "own", "class_loss": "quality", "query_groups": 2}
+OF_BOX = {"decoder": "box", "query_boxes": "proposals", "denoising": 3, "layer_heads": "own", "class_loss": "quality",
+          "query_groups": 2}
 
 # The same pictures with the box decoder, in a quarter of the steps.
 BOX_DEMO = DEMO.replace(**OF_BOX, epochs=8, lr_drop=6, eval_every=2)

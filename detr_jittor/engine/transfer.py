@@ -17,6 +17,7 @@ from detr_jittor.types import Classes, State
 
 OF_LAYERS = "class_heads.", "box_heads."  # of the decoder layers before the last, which may have their own
 BOX, LABELS = "query_content.weight", "label_embed.weight"  # only in a box decoder; only with noisy copies
+PROPOSALS, BOXES = "proposals.", ("query_box.weight", "group_box.weight")  # only in two stages; only in one
 OF_GROUPS = "group_content.weight", "group_box.weight"  # only with several groups of queries
 COMMON = ("backbone.", "input_proj.", "transformer.encoder.")  # what detectors of both kinds have
 HEAD_ROOMS = tuple(f"{prefix}{name}." for name in HEADS for prefix in ("", "detr."))
@@ -46,7 +47,7 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
     if mask_parts:
         remarks.append(f"{' and '.join(mask_parts)}: {'start anew' if prefix else 'left out, as --masks is not given'}")
     if BOX in given:
-        remarks += fitted_heads(state, given, own) + fitted_groups(state, own)
+        remarks += fitted_heads(state, given, own) + fitted_stages(state, own) + fitted_groups(state, own)
     head = next(name for name in HEADS if f"{prefix}{name}.weight" in own)
     of_head = f"{head}.weight", f"{head}.bias"
     if (BOX in given) != (BOX in own):
@@ -60,7 +61,7 @@ def fitted(file: str, checkpoint: Checkpoint, own: dict[str, np.ndarray], classe
         after = len(own[prefix + of_head[0]]) - HEADS[head]
         kept, remark = matching_rows(checkpoint, num_classes(checkpoint), classes, after, HEADS[head] > 0)
         remarks += [remark, *fitted_labels(state, own)]
-        of_layers = [name for name in own if name.startswith(OF_LAYERS[0])]
+        of_layers = [name for name in own if name.startswith((OF_LAYERS[0], f"{PROPOSALS}{head}."))]
         for name in (*of_head, *of_layers, LABELS) if kept is not None else ():
             if name in given and prefix + name in own:
                 rows = {k: v for k, v in kept.items() if k < after or name != LABELS}
@@ -95,6 +96,18 @@ def fitted_heads(state: dict[str, np.ndarray], given: dict[str, np.ndarray], own
     for name in anew:
         given[name] = state[name] = given.get(as_last_layers(name, given), own[name])
     return ["heads of the decoder layers: each begins as the last one of the file"] if anew else []
+
+
+def fitted_stages(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:
+    """Where queries begin: at boxes of their own, or at proposals. Returns: what happens to them, if the file has the
+    other."""
+    two, wanted = (any(name.startswith(PROPOSALS) for name in weights) for weights in (state, own))
+    if two == wanted:
+        return []
+    for name in [name for name in state if name.startswith(PROPOSALS) or name in BOXES]:
+        del state[name]
+    state.update({name: value for name, value in own.items() if name.startswith(PROPOSALS) or name in BOXES})
+    return [f"the boxes at which queries begin: start anew, as --query_boxes is {'proposals' if wanted else 'learned'}"]
 
 
 def fitted_groups(state: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> list[str]:

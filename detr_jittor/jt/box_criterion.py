@@ -14,9 +14,11 @@ from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.jt import kernels
 from detr_jittor.jt.criterion import Criterion, generalized_iou
 from detr_jittor.jt.layers import softplus
+from detr_jittor.jt.proposals import Proposed
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.twin.proposals import NEAREST, standing_for
 from detr_jittor.types import Target
 
 GAMMA = 1.5  # power of the quality, and of a wrong class's probability
@@ -33,11 +35,16 @@ class BoxCriterion(Criterion):
         return logits.shape[2] // self.queries  # R
 
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
-                 processes: Processes = ALONE, noisy: Noisy | None = None):
-        """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …).
+                 processes: Processes = ALONE, noisy: Noisy | None = None, proposed: Proposed | None = None):
+        """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …),
+        as those of the proposals have (`loss_ce_enc`, …).
 
         Args: logits [L, B, R·Q + N, C], boxes [L, B, R·Q + N, 4].
         """
+        if proposed is not None:
+            names, values, indices = self(logits, boxes, targets, indices, masks_of, rest, processes, noisy)
+            losses = self.loss_proposals(proposed, targets, rest, processes)
+            return [*names, *losses], kernels.concat([values, *losses.values()], 0), indices
         if noisy is None:
             return self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         queries = logits.shape[2] - noisy.labels.shape[1]
@@ -70,6 +77,21 @@ class BoxCriterion(Criterion):
         quality = self.quality(iou, np.arange(labels.size), labels.shape)
         losses = {"loss_ce": self.loss_labels(kinds, labels, quality, others, number, processes), **of_boxes}
         return {f"{name}_dn": value for name, value in losses.items()}
+
+    def loss_proposals(self, proposed: Proposed, targets: list[Target], rest: Sequence[int], processes: Processes):
+        """The same losses of all places, of which several stand for an object → [1] each"""
+        own = proposed.own.numpy()
+        places, objects = standing_for(targets, own[..., :2])  # [M] each
+        labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
+        wanted = jt.array(wanted)  # [ΣT, 4]
+        number = NEAREST * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        of_boxes, iou = self.loss_boxes(proposed.boxes.sigmoid().unsqueeze(0), wanted, places, objects, number)
+        kinds = np.full((1, *own.shape[:2]), self.num_classes)  # [1, B, S]
+        kinds.reshape(-1)[places] = labels[objects]
+        quality = self.quality(iou, places, kinds.shape)
+        of_classes = self.loss_labels(proposed.logits.unsqueeze(0), kinds, quality, 0.0, number, processes)
+        losses = {"loss_ce": of_classes, **of_boxes}
+        return {f"{name}_enc": value for name, value in losses.items()}
 
 
 class FocalCriterion(BoxCriterion):

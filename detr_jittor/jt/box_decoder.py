@@ -28,7 +28,7 @@ class Scene:
     memory: jt.Var  # [B, S, D] the encoder's output
     mask: jt.Var  # [B, S] bool, true in the padding
     pos: jt.Var  # [B, S, D]
-    maps: list  # [B, h, w, D] each, that of the smallest stride first; zero in the padding
+    maps: list  # [B, h, w, D] each, that of the smallest stride first, the memory last; zero in the padding
     extent: jt.Var  # [B, 2] the share of the padded height and width that a picture covers
 
 
@@ -211,13 +211,11 @@ class BoxTransformer(nn.Module):
         self.decoder = BoxDecoder(config)
         self.maps = nn.ModuleList([MapProjection(c, config.hidden_dim) for c in channels])
 
-    def execute(self, src, mask, pos, stages: list, stage_masks: list, extent, x, logits, box_deltas, noisy=None):
-        """Encode the picture, then decode the queries.
+    def encode(self, src, mask, pos, stages: list, stage_masks: list, extent) -> Scene:
+        """Encode the picture.
 
         Args: src [B, D, h, w] features, mask [B, h, w] bool, pos [B, D, h, w]; stages [B, C, h', w'] of the backbone
-            that are sampled besides, with their masks; the others as `BoxDecoder` and `Scene` have them.
-
-        Returns: hs [L, B, K, D] and boxes [L, B, K, 4] of every decoder layer.
+            that are sampled besides, with their masks; extent as `Scene` has it.
         """
         b, d, h, w = src.shape
         pos = pos.flatten(2).transpose(0, 2, 1)  # [B, S, D]
@@ -225,5 +223,4 @@ class BoxTransformer(nn.Module):
         maps = [projection(stage).permute(0, 2, 3, 1) for projection, stage in zip(self.maps, stages)]
         maps = [x * jt.logical_not(hidden).unsqueeze(3) for x, hidden in zip([*maps, memory.reshape(b, h, w, d)],
                                                                       [*stage_masks, mask])]
-        scene = Scene(memory, mask.flatten(1), pos, maps, extent)
-        return self.decoder(x, logits, scene, box_deltas, noisy)
+        return Scene(memory, mask.flatten(1), pos, maps, extent)

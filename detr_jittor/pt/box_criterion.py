@@ -14,8 +14,10 @@ import torch.nn.functional as F
 
 from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.pt.criterion import Criterion, generalized_iou
+from detr_jittor.pt.proposals import Proposed
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
+from detr_jittor.twin.proposals import NEAREST, standing_for
 from detr_jittor.types import Target
 
 GAMMA = 1.5  # power of the quality, and of a wrong class's probability
@@ -32,11 +34,16 @@ class BoxCriterion(Criterion):
         return logits.shape[2] // self.queries  # R
 
     def __call__(self, logits, boxes, targets: list[Target], indices=None, masks_of=None, rest: Sequence[int] = (),
-                 processes: Processes = ALONE, noisy: Noisy | None = None):
-        """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …).
+                 processes: Processes = ALONE, noisy: Noisy | None = None, proposed: Proposed | None = None):
+        """As `Criterion`; behind the queries stand the copies, whose losses have names of their own (`loss_ce_dn`, …),
+        as those of the proposals have (`loss_ce_enc`, …).
 
         Args: logits [L, B, R·Q + N, C], boxes [L, B, R·Q + N, 4].
         """
+        if proposed is not None:
+            names, values, indices = self(logits, boxes, targets, indices, masks_of, rest, processes, noisy)
+            losses = self.loss_proposals(proposed, targets, rest, processes)
+            return [*names, *losses], torch.cat([values, *losses.values()]), indices
         if noisy is None:
             return self.of_groups(logits, boxes, targets, indices, masks_of, rest, processes)
         copies = noisy.labels.shape[1]
@@ -69,6 +76,21 @@ class BoxCriterion(Criterion):
         quality = self.quality(iou, np.arange(labels.size), labels.shape)
         losses = {"loss_ce": self.loss_labels(kinds, labels, quality, others, number, processes), **of_boxes}
         return {f"{name}_dn": value for name, value in losses.items()}
+
+    def loss_proposals(self, proposed: Proposed, targets: list[Target], rest: Sequence[int], processes: Processes):
+        """The same losses of all places, of which several stand for an object → [1] each"""
+        own = proposed.own.cpu().numpy()
+        places, objects = standing_for(targets, own[..., :2])  # [M] each
+        labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
+        wanted = torch.as_tensor(wanted, device=proposed.boxes.device, dtype=proposed.boxes.dtype)  # [ΣT, 4]
+        number = NEAREST * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        of_boxes, iou = self.loss_boxes(proposed.boxes.sigmoid()[None], wanted, places, objects, number)
+        kinds = np.full((1, *own.shape[:2]), self.num_classes)  # [1, B, S]
+        kinds.reshape(-1)[places] = labels[objects]
+        quality = self.quality(iou, places, kinds.shape)
+        of_classes = self.loss_labels(proposed.logits[None], kinds, quality, 0.0, number, processes)
+        losses = {"loss_ce": of_classes, **of_boxes}
+        return {f"{name}_enc": value for name, value in losses.items()}
 
 
 class FocalCriterion(BoxCriterion):

@@ -94,7 +94,7 @@ def modules(twin: PyTorchTwin, batch: Batch) -> dict[str, np.ndarray]:
     with recording(twin.model) as recorder:
         logits, boxes, *seen = twin.forward(batch)
         rows = some_queries(logits.shape[1] * logits.shape[2])
-        masks = {"masks": twin.model.masks(*seen, rows)} if seen else {}
+        masks = {"masks": twin.model.masks(*seen, rows)} if twin.config.model.masks else {}
     outputs = {**recorder.found, "logits": logits, "boxes": boxes, **masks}
     return {path: numpy(y) for path, y in outputs.items()}
 

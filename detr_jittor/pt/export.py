@@ -29,7 +29,7 @@ class LastLayer(nn.Module):
     def forward(self, images, mask):
         """[B, 3, H, W] and [B, H, W] bool → logits [B, Q, C + 1], boxes [B, Q, 4] and masks [B, Q, H / 4, W / 4]"""
         logits, boxes, *seen = self.model(images, mask)
-        if not seen:
+        if not hasattr(self.model, "masks"):
             return logits[-1], boxes[-1]
         _, b, q, _ = logits.shape
         masks = self.model.masks(*seen, torch.arange(b * q))  # [B·Q, H / 4, W / 4]

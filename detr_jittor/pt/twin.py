@@ -75,7 +75,8 @@ class PyTorchTwin(BaseTwin):
                 statistic.copy_(mean)
 
     def forward(self, batch: Batch, *noisy: Noisy):
-        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of, if any
+        """logits [L, B, Q, C + 1] and boxes [L, B, Q, 4] of every decoder layer, and what masks are made of or the
+        proposals, if any
 
         Args: noisy: copies that stand behind the queries.
         """
@@ -88,9 +89,11 @@ class PyTorchTwin(BaseTwin):
     def losses(self, outputs, batch: Batch, indices: list, rest=(), processes: Processes = ALONE, noisy=()):
         """(names, values, weighted sum) of one batch, with gradients; rest, processes as the criterion's"""
         logits, boxes, *seen = outputs
-        masks_of = partial(self.model.masks, *seen) if seen else None
+        model = self.config.model
+        masks_of = partial(self.model.masks, *seen) if model.masks else None
+        proposed = {"proposed": seen[0]} if model.two_stage else {}
         names, values, _ = self.criterion(logits[self.first_layer:], boxes[self.first_layer:], batch.targets, indices,
-                                          masks_of, rest, processes, *noisy)
+                                          masks_of, rest, processes, *noisy, **proposed)
         weights = torch.as_tensor(weights_of(self.config, names), dtype=values.dtype, device=self.device)
         return names, values, (values * weights).sum()
 

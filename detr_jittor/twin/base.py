@@ -111,7 +111,7 @@ class BaseTwin:
 
     def outputs(self, logits, boxes, *seen) -> Outputs:
         """What leaves the twin: the last decoder layer's, and the masks of all queries."""
-        masks = self.masks(*seen, *logits.shape[1:3]) if seen else None
+        masks = self.masks(*seen, *logits.shape[1:3]) if self.config.model.masks else None
         return Outputs(self.numpy(logits[-1]), self.numpy(boxes[-1]), masks, self.config.model.has_focal)
 
     def masks(self, seen, b: int, q: int) -> np.ndarray:

@@ -93,7 +93,7 @@ class StepParts(Protocol):
     """What `train_step` is made of. The alignment looks at what comes out of each, and the benchmark times each.
 
     `Forward` stands for what the model says, in the framework's own arrays: logits [L, B, Q, C + 1] and boxes
-    [L, B, Q, 4] of every decoder layer, and what masks are made of, if any.
+    [L, B, Q, 4] of every decoder layer, and what masks are made of or the proposals of `two_stage`, if any.
     """
 
     def prepare(self, seed: int | None) -> None:

@@ -16,8 +16,9 @@ def loss_weights(config: Config) -> dict[str, float]:
 
 
 def term(name: str) -> str:
-    """The term of a loss by its name: that of loss_bbox_3, of an auxiliary layer, and of loss_bbox_dn is loss_bbox."""
-    return re.sub(r"(_dn)?(_\d+)?$", "", name)
+    """The term of a loss by its name: that of loss_bbox_3, of an auxiliary layer, of loss_bbox_dn and of
+    loss_bbox_enc is loss_bbox."""
+    return re.sub(r"(_dn|_enc)?(_\d+)?$", "", name)
 
 
 def weights_of(config: Config, names: list[str]) -> np.ndarray:

@@ -79,12 +79,14 @@ BOX_DECODER = {
 
 
 def as_last_layers(name: str, names: Container[str]) -> str:
-    """A weight of a decoder layer's own head by the name of the last layer's, with which it starts alike.
+    """A weight of a decoder layer's own head, or of that of the proposals, by the name of the last layer's, with which
+    it starts alike.
 
     Args: names: of all weights.
     """
     classes = "class_score" if "class_score.weight" in names else "class_embed"
-    return re.sub(r"^box_heads\.\d+", "box_delta", re.sub(r"^class_heads\.\d+", classes, name))
+    name = re.sub(r"^class_heads\.\d+|^proposals\.class_score", classes, name)
+    return re.sub(r"^box_heads\.\d+|^proposals\.box_delta", "box_delta", name)
 
 
 def initial_value(name: str, shape: tuple[int, ...], shapes: dict[str, tuple[int, ...]], seed: int) -> np.ndarray:

@@ -35,7 +35,7 @@ ADDED = {
     "weights": "", "lr_schedule": "step",
     "freeze": "none", "accumulate": 1, "ema": False, "early_stop": 0, "crowds": "ignore", "threads": 0,
     "decoder": "detr", "no_conditional": False, "no_sampling": False, "no_focal": False, "layer_heads": "shared",
-    "denoising": 5, "query_groups": 1,
+    "denoising": 5, "query_groups": 1, "query_boxes": "learned",
     "train_json": None, "val_json": None, "train_images": None, "val_images": None,
     "set_cost_focal": 2.0, "focal_loss_coef": 2.0, "focal_alpha": 0.25, "class_loss": "focal",
     "quality_loss_coef": 1.0,
