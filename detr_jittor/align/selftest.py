@@ -55,14 +55,15 @@ class SeedResult:
 def small_config(folder: Path, seed: int, plain: bool, decoder: str = "detr") -> Config:
     """A model that has all parts of the large one, DC5 too, and is quick.
 
-    Args: decoder: of `ModelConfig`; with ", presets" behind it, as they have it.
+    Args: decoder: of `ModelConfig`; with ", presets" behind it, with all that they have and groups
+        of queries besides.
     """
     decoder, _, presets = decoder.partition(", ")
     config = Config().replace(
         backbone="resnet18", backbone_stages=3, dilation=True, backbone_norm="frozen", enc_layers=2, dec_layers=2,
         hidden_dim=64, nheads=4, dim_feedforward=128, num_queries=20, num_classes=len(CATEGORIES),
         coco_path=str(folder), min_size=64, max_size=96, epochs=12, lr_drop=5, seed=seed, plain=plain, decoder=decoder)
-    return config.replace(**OF_BOX) if presets else config
+    return config.replace(**OF_BOX, query_groups=2) if presets else config
 
 
 def run(plain: bool = False, faults: tuple[Fault, ...] = ALL_FAULTS, seeds: int = 1, first: int = FIRST,

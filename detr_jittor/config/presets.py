@@ -13,8 +13,7 @@ DEMO = Config().replace(
 )
 
 # What all presets of the box decoder have.
-OF_BOX = {"decoder": "box", "query_boxes": "proposals", "denoising": 3, "layer_heads": "own", "class_loss": "quality",
-          "query_groups": 2}
+OF_BOX = {"decoder": "box", "query_boxes": "proposals", "denoising": 3, "layer_heads": "own", "class_loss": "quality"}
 
 # The same pictures with the box decoder, in a quarter of the steps.
 BOX_DEMO = DEMO.replace(**OF_BOX, epochs=8, lr_drop=6, eval_every=2)
@@ -27,8 +26,7 @@ MINIMAL = Config().replace(
     min_size=160, max_size=224, augmentation="none", num_workers=1, eval_every=25, eval_train=60,
 )
 
-# One group: a second one of sixty queries would make a step a seventh longer.
-BOX_MINIMAL = MINIMAL.replace(**OF_BOX).replace(query_groups=1)
+BOX_MINIMAL = MINIMAL.replace(**OF_BOX)
 
 # By decoder and name
 PRESETS = {"detr": {"demo": DEMO, "minimal": MINIMAL}, "box": {"demo": BOX_DEMO, "minimal": BOX_MINIMAL}}

@@ -7,8 +7,8 @@ from detr_jittor.config.options import OPTIONS, Config
 from detr_jittor.config.presets import BOX_DEMO
 
 FEW = 2000  # pictures: with more, start from published weights instead
-WORK = 7e7  # steps of training times pixels of a picture
-MINUTES = 12  # in which two cores do it if the pictures are crowded; without AVX-512 half as many again
+WORK = 8e7  # steps of training times pixels of a picture
+MINUTES = 11  # in which two cores do it if the pictures are crowded; without AVX-512 half as many again
 STEPS = 1000, 4000  # from fewest to most
 OBJECT = 32  # pixels that an object of middling size should have at least, two places of stride 16
 SIDES = (160, 224)  # short sides that are chosen from

@@ -42,7 +42,8 @@ class Proposals(nn.Module):
         own = own_boxes(*x.shape[1:3], extent)  # [B, S, 4]
         x, hidden = x.flatten(1, 2), mask.flatten(1)[..., None]  # [B, S, D], [B, S, 1]
         boxes = torch.logit(own.clamp(0.01, 0.99)) + self.box_delta(x)
-        return Proposed(x, self.class_score(x).masked_fill(hidden, NONE), boxes, own + FAR * hidden)
+        logits = self.class_score(x).to(own.dtype)  # from bfloat16, if that is what layers compute with
+        return Proposed(x, logits.masked_fill(hidden, NONE), boxes, own + FAR * hidden)
 
     def best(self, proposed: Proposed):
         """Features [B, Q, D] and boxes [B, Q, 4], as logits, of the best places, without a gradient."""

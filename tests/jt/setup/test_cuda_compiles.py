@@ -62,7 +62,8 @@ DETR = {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "fro
 DETECTORS = {
     "detr": ({}, DETR),
     "masks": ({"masks": True, "hidden_dim": 128, "nheads": 8}, DETR),
-    "box": ({**OF_BOX, "backbone_norm": "batch", "backbone_stages": 3, "pre_norm": True, "ema": True},
+    "box": ({**OF_BOX, "query_groups": 2, "backbone_norm": "batch", "backbone_stages": 3, "pre_norm": True,
+             "ema": True},
             {"softmax", "softmax_backward", "layer_norm", "layer_norm_backward", "sample", "sample_backward",
              "dropout", "squares", "adamw"}),
 }
