@@ -18,7 +18,7 @@ from detr_jittor.jt.proposals import Proposed
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
 from detr_jittor.twin.processes import ALONE, Processes
-from detr_jittor.twin.proposals import NEAREST, standing_for
+from detr_jittor.twin.proposals import standing_for
 from detr_jittor.types import Target
 
 GAMMA = 1.5  # power of the quality, and of a wrong class's probability
@@ -79,12 +79,12 @@ class BoxCriterion(Criterion):
         return {f"{name}_dn": value for name, value in losses.items()}
 
     def loss_proposals(self, proposed: Proposed, targets: list[Target], rest: Sequence[int], processes: Processes):
-        """The same losses of all places, of which several stand for an object → [1] each"""
+        """The same losses of all places, of which one stands for each object → [1] each"""
         own = proposed.own.numpy()
         places, objects = standing_for(targets, own[..., :2])  # [M] each
         labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
         wanted = jt.array(wanted)  # [ΣT, 4]
-        number = NEAREST * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        number = max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
         of_boxes, iou = self.loss_boxes(proposed.boxes.sigmoid().unsqueeze(0), wanted, places, objects, number)
         kinds = np.full((1, *own.shape[:2]), self.num_classes)  # [1, B, S]
         kinds.reshape(-1)[places] = labels[objects]

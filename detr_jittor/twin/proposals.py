@@ -10,7 +10,7 @@ import numpy as np
 
 from detr_jittor.types import Target
 
-NEAREST = 4  # places that stand for an object at most
+TIE = 1e-5  # squared distances that differ by less are the same: a last digit must not decide
 
 
 def best(scores: np.ndarray, count: int) -> np.ndarray:
@@ -23,8 +23,11 @@ def best(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def standing_for(targets: Sequence[Target], centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The places that stand for an object: the nearest four that lie in its box, and the nearest in any case. A place
-    stands for one object, the one that is nearest. Distances are by the sides of the object's box.
+    """The place that stands for each object: the nearest one, the first of several. Where it is the same for several
+    objects, it stands for the one that is nearest, and the others have none. Distances are by the sides of the object's
+    box.
+
+    With more places an object would take more queries than one, and a picture with many objects has not enough.
 
     Args: centres [B, S, 2] of the places (x, y) as a fraction of each picture's own size; far away for a place in the
         padding.
@@ -33,13 +36,13 @@ def standing_for(targets: Sequence[Target], centres: np.ndarray) -> tuple[np.nda
     """
     places, objects, before = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for picture, target in enumerate(targets):
-        if len(target.labels):
-            away = (centres[picture] - target.boxes[:, None, :2]) / target.boxes[:, None, 2:]  # [T, S, 2]
-            distance = np.square(away).sum(2)  # [T, S]
-            rank = distance.argsort(1, kind="stable").argsort(1, kind="stable")  # [T, S], 0 the nearest
-            stands = (rank == 0) | ((rank < NEAREST) & (np.abs(away).max(2) < 0.5))  # [T, S]
-            taken = np.flatnonzero(stands.any(0))
-            places.append(picture * centres.shape[1] + taken)
-            objects.append(before + np.where(stands, distance, np.inf)[:, taken].argmin(0))
+        away = (centres[picture] - target.boxes[:, None, :2]) / target.boxes[:, None, 2:]  # [T, S, 2]
+        distance = np.square(away).sum(2)  # [T, S]
+        least = distance.min(1)  # [T]
+        nearest = (distance < least[:, None] + TIE).argmax(1)  # [T]
+        order = np.round(least / TIE).argsort(kind="stable")  # [T] objects, the nearest first
+        taken, first = np.unique(nearest[order], return_index=True)  # [≤ T] each
+        places.append(picture * centres.shape[1] + taken)
+        objects.append(before + order[first])
         before += len(target.labels)
     return np.concatenate(places), np.concatenate(objects)
