@@ -8,18 +8,8 @@ def fault(name: str, stage: str, file: str, *changes: str, decoder: str = "box")
     return Fault(name, stage, file, tuple(zip(changes[::2], changes[1::2], strict=True)), decoder)
 
 
-def of_quality(name: str, stage: str, *changes: str) -> Fault:
-    """A fault of the class loss that knows how good the boxes are."""
-    return fault(name, stage, "jt/box_criterion.py", *changes, decoder="box, presets")
-
-
-def of_groups(name: str, file: str, *changes: str) -> Fault:
-    """A fault of several groups of queries, which only training has."""
-    return fault(name, "gradients", file, *changes, decoder="box, presets")
-
-
-def of_proposals(name: str, stage: str, file: str, *changes: str) -> Fault:
-    """A fault of the places at which queries begin."""
+def of_presets(name: str, stage: str, file: str, *changes: str) -> Fault:
+    """A fault of what the presets have besides: the class loss by quality, groups of queries, proposals."""
     return fault(name, stage, file, *changes, decoder="box, presets")
 
 
@@ -78,42 +68,44 @@ BOX_FAULTS = (
     fault("copies that see empty places", "losses", "jt/box_decoder.py",
           "jt.array(noisy.hidden(self.queries))", "jt.zeros_like(jt.array(noisy.hidden(self.queries)))"),
     fault("losses of all groups, not their mean", "losses", "jt/box_criterion.py",
-          "number = noisy.groups * max(", "number = max("),
+          "number = noisy.groups * divisor(", "number = divisor("),
 
     # classes as probable as their boxes are good
-    of_quality("quality without its power", "losses", "quality.unsqueeze(3) ** GAMMA", "quality.unsqueeze(3)"),
-    of_quality("quality of other queries", "losses", "rows[pairs] = np.arange(len(pairs))",
-               "rows[pairs] = np.arange(len(pairs))[::-1]"),
-    of_quality("quality with a gradient", "gradients", "iou.detach().flatten()", "iou.flatten()"),
-    of_quality("weights of wrong classes with a gradient", "gradients", "jt.sigmoid(logits.detach()) ** GAMMA",
-               "jt.sigmoid(logits) ** GAMMA"),
+    of_presets("quality without its power", "losses", "jt/box_criterion.py",
+               "quality.unsqueeze(3) ** GAMMA", "quality.unsqueeze(3)"),
+    of_presets("quality of other queries", "losses", "jt/box_criterion.py",
+               "rows[pairs] = np.arange(len(pairs))", "rows[pairs] = np.arange(len(pairs))[::-1]"),
+    of_presets("quality with a gradient", "gradients", "jt/box_criterion.py",
+               "iou.detach().flatten()", "iou.flatten()"),
+    of_presets("weights of wrong classes with a gradient", "gradients", "jt/box_criterion.py",
+               "jt.sigmoid(logits.detach()) ** GAMMA", "jt.sigmoid(logits) ** GAMMA"),
 
     # groups of queries
-    of_groups("groups of queries that see each other", "jt/box_decoder.py",
-              "y.reshape(-1, self.queries, d) for y in", "y for y in"),
-    of_groups("copies that see the last group of queries", "jt/box_decoder.py",
-              "split(x, 1, self.queries)[0]", "split(x, 1, x.shape[1] - self.queries)[1]"),
-    of_groups("losses of all groups of queries, not their mean", "jt/box_criterion.py",
-              "return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)",
-              "names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)\n"
-              "        return names, values * groups, indices"),
+    of_presets("groups of queries that see each other", "gradients", "jt/box_decoder.py",
+               "y.reshape(-1, self.queries, d) for y in", "y for y in"),
+    of_presets("copies that see the last group of queries", "gradients", "jt/box_decoder.py",
+               "split(x, 1, self.queries)[0]", "split(x, 1, x.shape[1] - self.queries)[1]"),
+    of_presets("losses of all groups of queries, not their mean", "gradients", "jt/box_criterion.py",
+               "return super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)",
+               "names, values, indices = super().__call__(logits, boxes, targets, indices, masks_of, rest, processes)\n"
+               "        return names, values * groups, indices"),
 
     # proposals
-    of_proposals("places at their corners", "forward", "jt/proposals.py",
-                 "(np.arange(n) + 0.5) / n", "np.arange(n) / n"),
-    of_proposals("places as a share of the padded picture", "forward", "jt/proposals.py",
-                 " / extent[:, i].unsqueeze(1)", " + 0 * extent[:, i].unsqueeze(1)"),
-    of_proposals("queries that begin in the padding", "forward", "jt/proposals.py",
-                 "self.class_score(x) * (1 - hidden) + NONE * hidden", "self.class_score(x) + 0 * hidden"),
-    of_proposals("queries that begin at the worst places", "forward", "twin/proposals.py",
-                 "argsort(-scores", "argsort(scores"),
-    of_proposals("the place beside that of an object", "losses", "twin/proposals.py",
-                 "centres.shape[1] + taken", "centres.shape[1] + (taken + 1) % centres.shape[1]"),
-    of_proposals("losses of proposals normalised by places", "losses", "jt/box_criterion.py",
-                 "places, objects = standing_for(targets, own[..., :2])",
-                 "places, objects = standing_for(targets, own[..., :2])\n        rest = [own.shape[1]]"),
-    of_proposals("a gradient through the places at which queries begin", "gradients", "jt/proposals.py",
-                 "x, logits, boxes, _ = (y.detach() for y in proposed)", "x, logits, boxes, _ = proposed"),
+    of_presets("places at their corners", "forward", "jt/proposals.py",
+               "(np.arange(n) + 0.5) / n", "np.arange(n) / n"),
+    of_presets("places as a share of the padded picture", "forward", "jt/proposals.py",
+               " / extent[:, i].unsqueeze(1)", " + 0 * extent[:, i].unsqueeze(1)"),
+    of_presets("queries that begin in the padding", "forward", "jt/proposals.py",
+               "self.class_score(x) * (1 - hidden) + NONE * hidden", "self.class_score(x) + 0 * hidden"),
+    of_presets("queries that begin at the worst places", "forward", "twin/proposals.py",
+               "argsort(-scores", "argsort(scores"),
+    of_presets("the place beside that of an object", "losses", "twin/proposals.py",
+               "centres.shape[1] + taken", "centres.shape[1] + (taken + 1) % centres.shape[1]"),
+    of_presets("losses of proposals normalised by places", "losses", "jt/box_criterion.py",
+               "places, objects = standing_for(targets, own[..., :2])",
+               "places, objects = standing_for(targets, own[..., :2])\n        rest = [own.shape[1]]"),
+    of_presets("a gradient through the places at which queries begin", "gradients", "jt/proposals.py",
+               "x, logits, boxes, _ = (y.detach() for y in proposed)", "x, logits, boxes, _ = proposed"),
 
     # gradients
     fault("box gradient not stopped", "gradients", "jt/box_decoder.py", "logits = moved.detach()", "logits = moved"),

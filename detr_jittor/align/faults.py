@@ -108,7 +108,7 @@ FAULTS = (
     fault("labels off by one", "losses", "jt/criterion.py",
           "wanted.reshape(-1)[pairs] = labels[matched]", "wanted.reshape(-1)[pairs] = labels[matched] - 1"),
     fault("box losses divided by the pictures, not the boxes", "losses", "jt/criterion.py",
-          "processes.mean(sum([*sizes, *rest]))", "processes.mean(len(sizes))"),
+          "divisor(sum([*sizes, *rest]), processes)", "divisor(len(sizes), processes)"),
     fault("coefficients of L1 and GIoU exchanged", "losses", "twin/loss_terms.py",
           '"loss_bbox": loss.bbox_loss_coef', '"loss_bbox": loss.giou_loss_coef',
           '"loss_giou": loss.giou_loss_coef', '"loss_giou": loss.bbox_loss_coef'),

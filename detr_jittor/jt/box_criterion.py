@@ -17,6 +17,7 @@ from detr_jittor.jt.layers import softplus
 from detr_jittor.jt.proposals import Proposed
 from detr_jittor.jt.setup.runtime import jt
 from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.parts import divisor
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.twin.proposals import standing_for
 from detr_jittor.types import Target
@@ -69,7 +70,7 @@ class BoxCriterion(Criterion):
         places, objects = noisy.pairs(len(logits))  # [L·M] each
         labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
         wanted = jt.array(wanted)  # [ΣT, 4]
-        number = noisy.groups * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        number = noisy.groups * divisor(len(labels) + sum(rest), processes)
         kinds = logits.reshape(-1, logits.shape[3])[places].reshape(len(logits), 1, -1, logits.shape[3])  # [L, 1, M, C]
         others = noisy.groups * sum(rest)
         of_boxes, iou = self.loss_boxes(boxes, wanted, places, objects, number)
@@ -84,7 +85,7 @@ class BoxCriterion(Criterion):
         places, objects = standing_for(targets, own[..., :2])  # [M] each
         labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
         wanted = jt.array(wanted)  # [ΣT, 4]
-        number = max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        number = divisor(len(labels) + sum(rest), processes)
         of_boxes, iou = self.loss_boxes(proposed.boxes.sigmoid().unsqueeze(0), wanted, places, objects, number)
         kinds = np.full((1, *own.shape[:2]), self.num_classes)  # [1, B, S]
         kinds.reshape(-1)[places] = labels[objects]

@@ -16,6 +16,7 @@ from detr_jittor.config.options import LossConfig, ModelConfig
 from detr_jittor.pt.criterion import Criterion, generalized_iou
 from detr_jittor.pt.proposals import Proposed
 from detr_jittor.twin.denoising import Noisy
+from detr_jittor.twin.parts import divisor
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.twin.proposals import standing_for
 from detr_jittor.types import Target
@@ -68,7 +69,7 @@ class BoxCriterion(Criterion):
         places, objects = noisy.pairs(len(logits))  # [L·M] each
         labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
         wanted = torch.as_tensor(wanted, device=boxes.device, dtype=boxes.dtype)  # [ΣT, 4]
-        number = noisy.groups * max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        number = noisy.groups * divisor(len(labels) + sum(rest), processes)
         kinds = logits.reshape(-1, logits.shape[3])[places].view(len(logits), 1, -1, logits.shape[3])  # [L, 1, M, C]
         others = noisy.groups * sum(rest)
         of_boxes, iou = self.loss_boxes(boxes, wanted, places, objects, number)
@@ -83,7 +84,7 @@ class BoxCriterion(Criterion):
         places, objects = standing_for(targets, own[..., :2])  # [M] each
         labels, wanted = (np.concatenate([getattr(t, name) for t in targets]) for name in ("labels", "boxes"))
         wanted = torch.as_tensor(wanted, device=proposed.boxes.device, dtype=proposed.boxes.dtype)  # [ΣT, 4]
-        number = max(float(processes.mean(len(labels) + sum(rest))), 1 / processes.size)
+        number = divisor(len(labels) + sum(rest), processes)
         of_boxes, iou = self.loss_boxes(proposed.boxes.sigmoid()[None], wanted, places, objects, number)
         kinds = np.full((1, *own.shape[:2]), self.num_classes)  # [1, B, S]
         kinds.reshape(-1)[places] = labels[objects]

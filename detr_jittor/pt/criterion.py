@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from detr_jittor.config.options import LossConfig
 from detr_jittor.pt.segmentation import interpolate
 from detr_jittor.twin.matching import flat_indices, match
-from detr_jittor.twin.parts import class_weight, share
+from detr_jittor.twin.parts import class_weight, divisor, share
 from detr_jittor.twin.processes import ALONE, Processes
 from detr_jittor.types import Target
 
@@ -98,7 +98,7 @@ class Criterion:
         if indices is None:
             indices = self.match(logits, boxes, targets)
         pairs, matched = flat_indices(indices, sizes, logits.shape[:3])
-        num_boxes = max(float(processes.mean(sum([*sizes, *rest]))), 1 / processes.size)
+        num_boxes = divisor(sum([*sizes, *rest]), processes)
         wanted = np.full(logits.shape[:3], self.num_classes)  # [L, B, Q]
         wanted.reshape(-1)[pairs] = labels[matched]
         others = class_weight(rest, logits.shape[2], self.config.eos_coef)

@@ -8,6 +8,7 @@ the whole step has, which is known before any of it is computed; so losses and g
 from collections.abc import Iterator, Sequence
 
 from detr_jittor.twin import seeding
+from detr_jittor.twin.processes import Processes
 from detr_jittor.types import Assignment, Batch
 
 
@@ -31,6 +32,12 @@ def portions(batch: Batch, indices: list[list[Assignment]],
     of_part = size * len(indices[0]) // len(batch)  # a picture has one assignment for each group of queries
     return [(part, rest, [layer[number * of_part:(number + 1) * of_part] for layer in indices])
             for number, (part, rest, _) in enumerate(parts(batch, size, 0))]
+
+
+def divisor(objects: int, processes: Processes) -> float:
+    """What the losses of a step with so many objects are divided by: their mean over the processes, of which all
+    together have at least 1."""
+    return max(float(processes.mean(objects)), 1 / processes.size)
 
 
 def share(part: Sequence[float], rest: Sequence[float]) -> float:

@@ -17,9 +17,11 @@ from detr_jittor.align.worker import WorkerError
 
 pytestmark = pytest.mark.slow
 
-BOXES, WEIGHTS = "processes.mean(sum([*sizes, *rest]))", "processes.mean(weight.sum((1, 2), keepdims=True) + others)"
+BOXES = "divisor(sum([*sizes, *rest]), processes)"
+WEIGHTS = "processes.mean(weight.sum((1, 2), keepdims=True) + others)"
 FAULTS = (
-    fault("each process divides by its own boxes", "processes", "jt/criterion.py", BOXES, "sum([*sizes, *rest])"),
+    fault("each process divides by its own boxes", "processes", "jt/criterion.py",
+          BOXES, "divisor(sum([*sizes, *rest]), ALONE)"),
     fault("each process divides by its own class weights", "processes", "pt/criterion.py",
           WEIGHTS, "(weight.sum((1, 2), keepdims=True) + others)"),
     fault("each process keeps its own gradients (PyTorch 104336, DDP out of sync)", "processes", "jt/optim.py",
